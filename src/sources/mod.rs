@@ -1,0 +1,93 @@
+//! The world, in: what every source of blocks answers, and how it may fail.
+
+pub mod evm;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::future::BoxFuture;
+
+use crate::messages::block::Block;
+use crate::messages::heights::{Height, HeightRange};
+
+/// Which chain a node serves. Checked before the first write, so that two chains never share a store.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ChainIdentity {
+    /// The chain's own id (EVM: `eth_chainId`, decimal).
+    pub chain_id: String,
+}
+
+/// What a source says about one height.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Fetched {
+    /// The block.
+    Block(Block),
+    /// No block, and why.
+    Absent(Height, Absence),
+}
+
+/// Why a source has no block for a height.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Absence {
+    /// The source does not know the height (EVM: `null`): above its head, or it lags behind.
+    #[error("the source has no such block (yet)")]
+    Unknown,
+    /// The source threw the height away.
+    #[error("the source no longer keeps this height: {0}")]
+    Pruned(String),
+    /// The answer is no block, or another one than was asked for.
+    #[error("malformed answer: {0}")]
+    Malformed(String),
+}
+
+/// Why a source gave no answer at all. None of these says anything about a height.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum SourceError {
+    /// No connection, a time-out, a server error.
+    #[error("{endpoint} is out of reach: {reason}")]
+    Unreachable {
+        /// The endpoint, without credentials.
+        endpoint: String,
+        /// What happened.
+        reason: String,
+    },
+    /// Too many requests; ask again after the pause, if the source named one.
+    #[error("{endpoint} limits the rate of requests")]
+    RateLimited {
+        /// The endpoint, without credentials.
+        endpoint: String,
+        /// `Retry-After`, if it was given and sensible.
+        retry_after: Option<Duration>,
+    },
+    /// An answer that is not the protocol.
+    #[error("{endpoint} answers nonsense: {reason}")]
+    Malformed {
+        /// The endpoint, without credentials.
+        endpoint: String,
+        /// What was wrong, shortened.
+        reason: String,
+    },
+    /// The endpoint serves another chain than the pipeline holds.
+    #[error("{endpoint} serves chain {found}, but this pipeline holds chain {expected}")]
+    WrongChain {
+        /// The endpoint, without credentials.
+        endpoint: String,
+        /// The chain id of the pipeline.
+        expected: String,
+        /// The chain id of the endpoint.
+        found: String,
+    },
+}
+
+/// A source of blocks by height. Every call has its own deadline; none retries for ever.
+pub trait ChainSource: Send + Sync {
+    /// Asks which chain this is.
+    fn identity(&self) -> BoxFuture<'_, Result<ChainIdentity, SourceError>>;
+    /// Asks for the newest height that the source has.
+    fn head(&self) -> BoxFuture<'_, Result<Height, SourceError>>;
+    /// Fetches a range, one answer for each height, ascending; at most the source's batch in one request.
+    fn blocks(&self, range: HeightRange) -> BoxFuture<'_, Result<Vec<Fetched>, SourceError>>;
+}
+
+/// A source as the actors hold it.
+pub type Chain = Arc<dyn ChainSource>;
