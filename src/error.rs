@@ -1,1 +1,1 @@
-//! Soon.
+//! One error for a turn, and what the runtime does about it.

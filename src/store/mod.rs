@@ -1,1 +1,63 @@
-//! Soon.
+//! Redis: the only room that speaks it.
+//!
+//! | file | what it keeps |
+//! |---|---|
+//! | `keys` | every key, built here only |
+//! | `link` | the connection: classes, deadlines, reconnecting for ever |
+//! | `managed` | a private server on this machine |
+//! | `startup` | which Redis this is, and whether it may be trusted |
+//! | `lease` | a held unit: acquire, claim (fenced read), commit, release |
+//! | `effect` | the closed list of what a commit may do |
+//! | `mailbox` | sending from outside, looking, the dead letters |
+//! | `membership` | who lives, who holds what |
+//! | `heights` | the held and parked heights, read page by page |
+//! | `checkpoint` | checkpoints and their history, for people |
+//! | `scripts/` | the Lua of all of these |
+//!
+//! What a crash before or after each call means stands at the call. The protocol is argued in `docs/protocol.md`
+//! and searched exhaustively in `tests/model/`.
+
+pub mod checkpoint;
+pub mod effect;
+pub mod error;
+pub mod heights;
+pub mod keys;
+pub mod lease;
+pub mod link;
+pub mod mailbox;
+pub mod managed;
+pub mod membership;
+pub mod options;
+mod reply;
+mod script;
+pub mod startup;
+
+pub use error::StoreError;
+pub use reply::Entry;
+
+use crate::ids::RandomId;
+use keys::Keys;
+
+/// The newest format of checkpoints and members that this release writes and reads.
+pub const FORMAT: u64 = 1;
+
+/// What every call needs to know; cheap to clone. Connections are given to each call, so that every arbiter uses
+/// its own.
+#[derive(Debug, Clone)]
+pub struct Store {
+    /// Builds the keys.
+    pub keys: Keys,
+    /// The name of this node.
+    pub node: String,
+    /// The id of the Redis that this node works with.
+    pub cluster: RandomId,
+    /// The operator accepts that Redis lost data (`run --accept-data-loss`).
+    pub accept_data_loss: bool,
+}
+
+impl Store {
+    /// A store for `node` on the Redis with the id `cluster`.
+    pub fn new(prefix: &str, node: &str, cluster: RandomId) -> Self {
+        Self { keys: Keys::new(prefix), node: node.to_owned(), cluster, accept_data_loss: false }
+    }
+}

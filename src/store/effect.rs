@@ -1,0 +1,293 @@
+//! The closed list of what a commit may do, and how it is written down for the script.
+
+use serde::Serialize;
+
+use super::error::StoreError;
+use super::keys::Keys;
+use super::options::Limits;
+use crate::ids::{Address, EntryId, PipelineId};
+use crate::messages::block::BlockHash;
+use crate::messages::heights::HeightRange;
+
+/// A message on its way into a mailbox.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Outgoing {
+    /// What kind of message it is; the mailbox's actor must know it.
+    pub kind: String,
+    /// The rest of it, as JSON.
+    pub body: String,
+}
+
+impl Outgoing {
+    /// Takes a message apart: an enum tagged `type`, with its content under `body`.
+    pub fn new<M: Serialize>(message: &M) -> Result<Self, StoreError> {
+        let fault = |reason: String| StoreError::Protocol(format!("a message cannot be written: {reason}"));
+        let value = serde_json::to_value(message).map_err(|e| fault(e.to_string()))?;
+        let kind = value.get("type").and_then(|t| t.as_str()).ok_or_else(|| fault("it has no type".to_owned()))?;
+        let body = value.get("body").map_or_else(|| "{}".to_owned(), ToString::to_string);
+        Ok(Self { kind: kind.to_owned(), body })
+    }
+
+    /// The fields of its stream entry.
+    pub fn fields(&self) -> Fields {
+        vec![(b"type".to_vec(), self.kind.clone().into_bytes()), (b"body".to_vec(), self.body.clone().into_bytes())]
+    }
+}
+
+/// Fields and values of one stream entry, in order.
+pub type Fields = Vec<(Vec<u8>, Vec<u8>)>;
+
+/// A contiguous piece of a chain, whose inner links were checked by whoever made it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Piece {
+    /// The heights.
+    pub range: HeightRange,
+    /// The parent that the lowest block names.
+    pub parent: BlockHash,
+    /// The hash of the highest block.
+    pub hash: BlockHash,
+}
+
+/// One thing that a commit does. Each is judged by the script before the first write, so all happen or none.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Effect {
+    /// Sends messages; refused as `Full` when the mailbox had `capacity` entries before the turn and the turn
+    /// would make it longer.
+    Send {
+        /// The mailbox.
+        to: Address,
+        /// Entries that it may hold.
+        capacity: u64,
+        /// The messages, in order.
+        messages: Vec<Outgoing>,
+    },
+    /// Appends records to an output stream.
+    Append {
+        /// The output's name within the pipeline.
+        output: String,
+        /// The records, in order.
+        records: Vec<Fields>,
+    },
+    /// Sets an entry aside, with its reason.
+    Bury {
+        /// The mailbox that it came from.
+        of: Address,
+        /// The entry's own fields, then the reason, attempts and times.
+        fields: Fields,
+    },
+    /// Adds a piece to the held heights, if it links to every held neighbour; takes it off the parked ones.
+    Merge(Piece),
+    /// Takes heights out of the held ones.
+    Remove {
+        /// The heights; those not held are no error.
+        range: HeightRange,
+        /// The hash of the height below the range: needed where that height stays held.
+        below: Option<BlockHash>,
+        /// The parent link of the height above the range: needed where that height stays held.
+        above: Option<BlockHash>,
+    },
+    /// Parks what of the range is not held, with the reason.
+    Park {
+        /// The heights.
+        range: HeightRange,
+        /// Why they cannot be filled; shown to people.
+        reason: String,
+    },
+    /// Refuses the commit unless every height of a task ends up held, parked or sent on.
+    Cover {
+        /// The task's heights.
+        range: HeightRange,
+        /// What this commit sends on.
+        resent: Vec<HeightRange>,
+    },
+    /// Notes something in the world that this commit supersedes; destroyed only after the rollback horizon.
+    Trash {
+        /// What and where, as JSON.
+        item: String,
+        /// Entries that the list may hold.
+        capacity: u64,
+    },
+    /// Sets a fact of the pipeline.
+    Put {
+        /// Its name.
+        field: &'static str,
+        /// Its value.
+        value: String,
+    },
+    /// Publishes, inside the script and only where somebody listens.
+    Publish {
+        /// The channel.
+        channel: String,
+        /// The payload.
+        payload: Vec<u8>,
+    },
+}
+
+/// What of the mailbox a commit acknowledges.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Ack {
+    /// Nothing.
+    #[default]
+    Nothing,
+    /// Everything up to this entry: the offset moves there.
+    Through {
+        /// The last entry that the turn dealt with.
+        last: EntryId,
+        /// How many entries that are.
+        count: u64,
+    },
+}
+
+/// A turn's outcome, to become durable together or not at all.
+#[derive(Debug, Clone, Default)]
+pub struct Commit {
+    /// The new state of the checkpoint (JSON); none leaves it as it is.
+    pub state: Option<String>,
+    /// What of the mailbox is done.
+    pub ack: Ack,
+    /// Everything else.
+    pub effects: Vec<Effect>,
+}
+
+impl Commit {
+    /// Whether it appends anywhere; such a commit is refused when Redis is out of memory.
+    pub(super) fn appends(&self) -> bool {
+        self.effects.iter().any(|effect| match effect {
+            Effect::Send { .. } | Effect::Append { .. } | Effect::Bury { .. } | Effect::Trash { .. } => true,
+            Effect::Merge(_)
+            | Effect::Remove { .. }
+            | Effect::Park { .. }
+            | Effect::Cover { .. }
+            | Effect::Put { .. }
+            | Effect::Publish { .. } => false,
+        })
+    }
+}
+
+/// The effects as keys and arguments of the script.
+pub(super) struct Encoder<'a> {
+    names: &'a Keys,
+    pipeline: &'a PipelineId,
+    limits: &'a Limits,
+    pub(super) keys: Vec<String>,
+    pub(super) args: Vec<Vec<u8>>,
+}
+
+impl<'a> Encoder<'a> {
+    /// Effects name keys by their place, so `keys` begins with those that every commit has.
+    pub(super) fn new(names: &'a Keys, pipeline: &'a PipelineId, limits: &'a Limits, keys: Vec<String>) -> Self {
+        Self { names, pipeline, limits, keys, args: Vec::new() }
+    }
+
+    /// Writes the number of effects and each of them.
+    pub(super) fn effects(&mut self, effects: &[Effect]) -> Result<(), StoreError> {
+        self.number(effects.len() as u64);
+        effects.iter().try_for_each(|effect| self.effect(effect))
+    }
+
+    fn effect(&mut self, effect: &Effect) -> Result<(), StoreError> {
+        let (held, parked) = (self.names.held(self.pipeline), self.names.parked(self.pipeline));
+        match effect {
+            Effect::Send { to, capacity, messages } => {
+                let entries: Vec<Fields> = messages.iter().map(Outgoing::fields).collect();
+                self.append(self.names.mailbox(to), *capacity, &entries)?;
+            }
+            Effect::Append { output, records } => {
+                self.append(self.names.output(self.pipeline, output), 0, records)?;
+            }
+            Effect::Bury { of, fields } => {
+                let (key, capacity) = (self.names.dead(of), self.limits.dead_letters_max);
+                self.append(key, capacity, std::slice::from_ref(fields))?;
+            }
+            Effect::Trash { item, capacity } => {
+                let fields = vec![(b"item".to_vec(), item.clone().into_bytes())];
+                self.append(self.names.trash(self.pipeline), *capacity, &[fields])?;
+            }
+            Effect::Merge(piece) => {
+                let (lo, hi) = (piece.range.lo().to_string(), piece.range.hi().to_string());
+                let sets = [self.key(held), self.key(parked)];
+                self.op("merge", &[&sets[0], &sets[1], &lo, &hi, piece.parent.as_str(), piece.hash.as_str()]);
+            }
+            Effect::Remove { range, below, above } => {
+                let (lo, hi) = (range.lo().to_string(), range.hi().to_string());
+                let set = self.key(held);
+                let edge = |hash: &Option<BlockHash>| hash.as_ref().map_or(String::new(), |h| h.as_str().to_owned());
+                self.op("remove", &[&set, &lo, &hi, &edge(below), &edge(above)]);
+            }
+            Effect::Park { range, reason } => {
+                let (lo, hi) = (range.lo().to_string(), range.hi().to_string());
+                let sets = [self.key(held), self.key(parked)];
+                self.op("park", &[&sets[0], &sets[1], &lo, &hi, reason]);
+            }
+            Effect::Cover { range, resent } => {
+                let mut args = vec![self.key(held), self.key(parked), range.lo().to_string(), range.hi().to_string()];
+                args.extend(resent.iter().flat_map(|r| [r.lo().to_string(), r.hi().to_string()]));
+                self.op("cover", &args.iter().map(String::as_str).collect::<Vec<_>>());
+            }
+            Effect::Put { field, value } => {
+                let facts = self.key(self.names.facts(self.pipeline));
+                self.op("put", &[&facts, field, value]);
+            }
+            Effect::Publish { channel, payload } => {
+                self.text("publish");
+                self.number(2);
+                self.text(channel);
+                self.args.push(payload.clone());
+            }
+        }
+        Ok(())
+    }
+
+    fn append(&mut self, key: String, capacity: u64, entries: &[Fields]) -> Result<(), StoreError> {
+        let key = self.key(key);
+        let count: usize = entries.iter().map(|fields| 1 + 2 * fields.len()).sum();
+        self.text("send");
+        self.number((3 + count) as u64);
+        self.text(&key);
+        self.number(capacity);
+        self.number(entries.len() as u64);
+        for fields in entries {
+            let bytes = fields.iter().map(|(n, v)| n.len() + v.len()).sum();
+            bound("an entry", bytes, self.limits.entry_bytes_max, "mailbox.entry_bytes_max")?;
+            self.number(2 * fields.len() as u64);
+            for (name, value) in fields {
+                self.args.push(name.clone());
+                self.args.push(value.clone());
+            }
+        }
+        Ok(())
+    }
+
+    fn op(&mut self, name: &str, args: &[&str]) {
+        self.text(name);
+        self.number(args.len() as u64);
+        for arg in args {
+            self.text(arg);
+        }
+    }
+
+    /// The place of a key, as the script counts: from 1.
+    fn key(&mut self, key: String) -> String {
+        let place = self.keys.iter().position(|k| *k == key).unwrap_or_else(|| {
+            self.keys.push(key);
+            self.keys.len() - 1
+        });
+        (place + 1).to_string()
+    }
+
+    pub(super) fn text(&mut self, text: &str) {
+        self.args.push(text.as_bytes().to_vec());
+    }
+
+    pub(super) fn number(&mut self, number: u64) {
+        self.text(&number.to_string());
+    }
+}
+
+/// Refuses what is larger than its bound, naming the bound's key.
+pub(super) fn bound(what: &str, found: usize, limit: usize, key: &'static str) -> Result<(), StoreError> {
+    if found > limit {
+        return Err(StoreError::TooLarge { what: what.to_owned(), found, limit, key });
+    }
+    Ok(())
+}

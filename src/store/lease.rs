@@ -1,0 +1,376 @@
+//! A held unit: the fencing token, the tip, and the three things that may be done under them.
+//!
+//! The lease is only a hint about who should act (G4); what keeps a former holder from doing harm is the token
+//! (G2), and what keeps a decision from resting on a lost history is the tip (G1, G3). See `docs/protocol.md`.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use super::Store;
+use super::effect::{Ack, Commit, Encoder, bound};
+use super::error::StoreError;
+use super::link::Link;
+use super::reply::{Entry, Row};
+use super::script;
+use crate::ids::{Address, EntryId, RandomId, Token, UnitId};
+
+/// How a unit reads its mailbox.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mail {
+    /// Alone, by its own offset.
+    Offset,
+    /// As one slot of a pool that shares the mailbox through a consumer group.
+    Pool,
+}
+
+/// What became of the turn that an acquisition follows.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub enum Fate {
+    /// Nothing that counts: a start, a drain, an outage, a reload.
+    #[default]
+    Clean,
+    /// It panicked, failed or hung; counts against its entry, if the turn had only one.
+    Failed(String),
+}
+
+/// Entries handed to one turn, with what is known of the first one's past.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Delivery {
+    /// The entries, in order.
+    pub entries: Vec<Entry>,
+    /// Turns of the first entry alone that panicked, failed or hung.
+    pub failed: u64,
+    /// Turns of the first entry alone whose holder vanished.
+    pub unfinished: u64,
+    /// Why the last of the failed turns failed.
+    pub fault: String,
+}
+
+/// What a commit answered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Committed {
+    /// Done now.
+    Now,
+    /// Done by an earlier sending of the same commit, whose answer was lost.
+    Before,
+}
+
+/// What a turn learns at its start.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Held {
+    /// The fencing token.
+    pub token: Token,
+    /// This acquisition.
+    pub owner: RandomId,
+    /// The tip that decisions rest on.
+    pub tip: RandomId,
+    /// Commits so far; for people and for reporting ranges.
+    pub seq: u64,
+}
+
+struct Inner {
+    held: Held,
+    state: String,
+    /// Delivered and covered by the tip, not yet acknowledged.
+    delivery: Option<Delivery>,
+}
+
+/// One acquisition of one unit. Dropping it releases nothing: a holder that vanishes is waited out.
+pub struct Lease {
+    store: Store,
+    link: Link,
+    unit: UnitId,
+    mail: Mail,
+    /// The node that held the unit before; empty if nobody did.
+    pub node_before: String,
+    inner: Mutex<Inner>,
+    /// Odd while a fenced request is under way: then the tip in Redis may already be the next one.
+    operations: AtomicU64,
+}
+
+impl Lease {
+    /// Takes the unit, if it is free, expired, or held by our own `previous` acquisition.
+    ///
+    /// A crash before the script ran changes nothing; after it, the unit waits for one lease time. Sending it twice
+    /// is safe: the same acquisition gets the same token.
+    pub async fn acquire(
+        store: &Store,
+        link: &Link,
+        unit: &UnitId,
+        mail: Mail,
+        previous: Option<&RandomId>,
+        fate: &Fate,
+    ) -> Result<Self, StoreError> {
+        let (owner, tip) = (RandomId::new(), RandomId::new());
+        let keys = [
+            store.keys.checkpoint(unit),
+            store.keys.expiry(unit),
+            store.keys.facts(&unit.pipeline),
+            store.keys.mailbox(&address(unit)),
+            store.keys.history(unit),
+        ];
+        let (word, reason) = match fate {
+            Fate::Clean => ("none", ""),
+            Fate::Failed(reason) => ("failed", shorten(reason)),
+        };
+        let options = link.options();
+        let args: Vec<Vec<u8>> = [
+            owner.as_str(),
+            previous.map_or("", RandomId::as_str),
+            &store.node,
+            &options.lease.as_millis().to_string(),
+            tip.as_str(),
+            store.cluster.as_str(),
+            &super::FORMAT.to_string(),
+            &slot_name(unit, mail),
+            word,
+            reason,
+            &options.limits.history_max.to_string(),
+            if store.accept_data_loss { "1" } else { "0" },
+        ]
+        .map(|arg| arg.as_bytes().to_vec())
+        .into();
+        let mut row = Row::new("acquire", link.run(&script::ACQUIRE, &keys, &args).await?)?;
+        match row.text()?.as_str() {
+            "OK" => {}
+            "HELD" => return Err(StoreError::Held { node: row.text()?, left_ms: row.number()? }),
+            "ALIEN" => return Err(StoreError::Alien { expected: store.cluster.to_string(), found: row.text()? }),
+            "TOO_OLD" => return Err(StoreError::TooOld { needs: row.number()?, known: super::FORMAT }),
+            "BROKEN" => return Err(StoreError::Broken { key: row.text()?, reason: row.text()? }),
+            other => return Err(StoreError::Protocol(format!("acquire: `{other}`"))),
+        }
+        let token = Token(row.number()?);
+        let tip = RandomId::stored(&row.text()?);
+        let seq = row.number()?;
+        let _offset = row.text()?;
+        let state = row.text()?;
+        let node_before = row.text()?;
+        Ok(Self {
+            store: store.clone(),
+            link: link.clone(),
+            unit: unit.clone(),
+            mail,
+            node_before,
+            inner: Mutex::new(Inner { held: Held { token, owner, tip, seq }, state, delivery: None }),
+            operations: AtomicU64::new(0),
+        })
+    }
+
+    /// Which unit it is.
+    pub fn unit(&self) -> &UnitId {
+        &self.unit
+    }
+
+    /// The store that it was acquired from, for reads beside the lease.
+    pub fn store(&self) -> &Store {
+        &self.store
+    }
+
+    /// The connection that the turns use.
+    pub fn link(&self) -> &Link {
+        &self.link
+    }
+
+    /// Token, owner, tip and sequence as this holder knows them.
+    pub fn held(&self) -> Held {
+        self.lock().held.clone()
+    }
+
+    /// The state of the checkpoint (JSON); empty before the first commit.
+    pub fn state(&self) -> String {
+        self.lock().state.clone()
+    }
+
+    /// A number that changes with every fenced request, odd while one is under way: the renewal compares what it
+    /// saw only if this is even and unchanged.
+    pub fn operations(&self) -> u64 {
+        self.operations.load(Ordering::SeqCst)
+    }
+
+    /// The entries to deal with: what the last commit delivered, else a fenced read. Empty: nothing waits.
+    ///
+    /// A crash after it leaves the entries where they are; they count as one unfinished attempt.
+    pub async fn claim(&self) -> Result<Delivery, StoreError> {
+        let base = {
+            let inner = self.lock();
+            if let Some(delivery) = &inner.delivery {
+                return Ok(delivery.clone());
+            }
+            inner.held.clone()
+        };
+        let new = RandomId::new();
+        let limits = &self.link.options().limits;
+        let mut args = self.fence_args(&base, &new);
+        args.push(slot_name(&self.unit, self.mail).into_bytes());
+        args.push(limits.turn_entries_max.to_string().into_bytes());
+        args.push(limits.turn_bytes_max.to_string().into_bytes());
+        let keys = [self.store.keys.checkpoint(&self.unit), self.store.keys.mailbox(&address(&self.unit))];
+        let mut row = self.fenced(&script::READ, &keys, &args).await?;
+        match row.text()?.as_str() {
+            "OK" => {}
+            word => return Err(refusal(word, &mut row)?),
+        }
+        let delivered = row.number()? == 1;
+        let (failed, unfinished, fault) = (row.number()?, row.number()?, row.text()?);
+        let delivery = Delivery { entries: row.entries()?, failed, unfinished, fault };
+        if delivered {
+            let mut inner = self.lock();
+            inner.held.tip = new;
+            inner.delivery = Some(delivery.clone());
+        }
+        Ok(delivery)
+    }
+
+    /// Makes a turn durable: state, acknowledgement and every effect together or not at all (G1).
+    ///
+    /// A crash before the script ran leaves everything to be decided again; after it, everything is done. A lost
+    /// answer is asked for again, verbatim, and changes nothing (G3). On any error nothing has changed.
+    pub async fn commit(&self, commit: &Commit) -> Result<Committed, StoreError> {
+        let base = self.held();
+        let new = RandomId::new();
+        let (keys, args) = self.encode(commit, &base, &new)?;
+        let text = if commit.appends() { &script::COMMIT } else { &script::COMMIT_SPARED };
+        let mut row = self.fenced(text, &keys, &args).await?;
+        let word = row.text()?;
+        let (committed, seq, entries) = match word.as_str() {
+            "OK" => (Committed::Now, row.number()?, row.entries()?),
+            "DUP" => (Committed::Before, row.number()?, Vec::new()),
+            word => return Err(refusal(word, &mut row)?),
+        };
+        let mut inner = self.lock();
+        inner.held.tip = new;
+        inner.held.seq = seq;
+        if let Some(state) = &commit.state {
+            inner.state.clone_from(state);
+        }
+        // An entry that an OK delivers has no past: attempts of an earlier holder are met by the read after acquiring.
+        if commit.ack != Ack::Nothing || !entries.is_empty() {
+            inner.delivery = (!entries.is_empty()).then(|| Delivery { entries, ..Delivery::default() });
+        }
+        Ok(committed)
+    }
+
+    /// Gives the unit back, so that the heir need not wait for the lease to run out.
+    ///
+    /// A crash before it costs one lease time. Safe to send twice.
+    pub async fn release(&self) -> Result<(), StoreError> {
+        let held = self.held();
+        let keys = [self.store.keys.checkpoint(&self.unit), self.store.keys.expiry(&self.unit)];
+        let args = [held.token.to_string().into_bytes(), held.owner.as_str().as_bytes().to_vec()];
+        self.fenced(&script::RELEASE, &keys, &args).await.map(drop)
+    }
+
+    async fn fenced(&self, script: &script::Script, keys: &[String], args: &[Vec<u8>]) -> Result<Row, StoreError> {
+        // If this future is dropped the count stays odd: nobody compares a tip that may be on its way any more.
+        self.operations.fetch_add(1, Ordering::SeqCst);
+        let answer = self.link.run(script, keys, args).await;
+        self.operations.fetch_add(1, Ordering::SeqCst);
+        Row::new(script.name, answer?)
+    }
+
+    fn fence_args(&self, base: &Held, new: &RandomId) -> Vec<Vec<u8>> {
+        [&base.token.to_string(), base.owner.as_str(), base.tip.as_str(), new.as_str()]
+            .map(|arg| arg.as_bytes().to_vec())
+            .into()
+    }
+
+    fn encode(&self, commit: &Commit, base: &Held, new: &RandomId) -> Result<(Vec<String>, Vec<Vec<u8>>), StoreError> {
+        let names = &self.store.keys;
+        let limits = &self.link.options().limits;
+        let keys = vec![names.checkpoint(&self.unit), names.mailbox(&address(&self.unit)), names.history(&self.unit)];
+        let mut encoder = Encoder::new(names, &self.unit.pipeline, limits, keys);
+        encoder.args = self.fence_args(base, new);
+        let state = commit.state.as_deref().unwrap_or("");
+        bound("the state", state.len(), limits.state_bytes_max, "mailbox.state_bytes_max")?;
+        encoder.text(state);
+        let (last, behind, count) = match commit.ack {
+            Ack::Nothing => (String::new(), String::new(), 0),
+            Ack::Through { last, count } => (last.to_string(), successor(last).to_string(), count),
+        };
+        encoder.text(&last);
+        encoder.text(&behind);
+        encoder.number(count);
+        encoder.text(&slot_name(&self.unit, self.mail));
+        encoder.number(u64::from(limits.turn_entries_max));
+        encoder.number(limits.turn_bytes_max as u64);
+        encoder.number(u64::try_from(limits.history_interval.as_millis()).unwrap_or(u64::MAX));
+        encoder.number(u64::from(limits.history_max));
+        encoder.effects(&commit.effects)?;
+        let bytes = encoder.args.iter().map(Vec::len).sum();
+        // The decision may be as large as what it was made from, and then some; the script's time is what is bounded.
+        bound("a commit", bytes, 4 * limits.turn_bytes_max, "mailbox.turn_bytes_max")?;
+        Ok((encoder.keys, encoder.args))
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        // Nothing panics while it is locked; a poisoned value would still be whole.
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Turns a refusal of a script into an error.
+fn refusal(word: &str, row: &mut Row) -> Result<StoreError, StoreError> {
+    Ok(match word {
+        "FENCED" => StoreError::Fenced { token: row.text()? },
+        "MOVED" => {
+            let _tip = row.text()?;
+            StoreError::Moved { seq: row.number()? }
+        }
+        "FULL" => StoreError::Full { key: row.text()? },
+        "LINK" => {
+            StoreError::Link { below: row.number()?, above: row.number()?, hash: row.text()?, parent: row.text()? }
+        }
+        "OVERLAP" => StoreError::Overlap { lo: row.number()?, hi: row.number()? },
+        "UNCOVERED" => StoreError::Uncovered { height: row.number()? },
+        "BROKEN" => {
+            let (key, reason) = (row.text()?, row.text()?);
+            if reason.contains("OOM ") { StoreError::OutOfMemory(reason) } else { StoreError::Broken { key, reason } }
+        }
+        other => StoreError::Protocol(format!("`{other}`")),
+    })
+}
+
+/// The mailbox that a unit reads.
+fn address(unit: &UnitId) -> Address {
+    Address::new(&unit.pipeline, &unit.actor)
+}
+
+/// What the scripts call the slot: the consumer's name, or nothing for an exclusive unit.
+fn slot_name(unit: &UnitId, mail: Mail) -> String {
+    match mail {
+        Mail::Offset => String::new(),
+        Mail::Pool => format!("slot{}", unit.slot.unwrap_or(0)),
+    }
+}
+
+/// The id just behind `id`: `XTRIM MINID` keeps from there on.
+fn successor(id: EntryId) -> EntryId {
+    match id.seq.checked_add(1) {
+        Some(seq) => EntryId { ms: id.ms, seq },
+        None => EntryId { ms: id.ms.saturating_add(1), seq: 0 },
+    }
+}
+
+/// Reasons are kept in checkpoints: at most 1,000 bytes of them.
+fn shorten(text: &str) -> &str {
+    let end = (0..=text.len().min(1000)).rev().find(|i| text.is_char_boundary(*i)).unwrap_or(0);
+    &text[..end]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_trim_keeps_what_follows_the_offset() {
+        assert_eq!(successor(EntryId { ms: 5, seq: 9 }), EntryId { ms: 5, seq: 10 });
+        assert_eq!(successor(EntryId { ms: 5, seq: u64::MAX }), EntryId { ms: 6, seq: 0 });
+    }
+
+    #[test]
+    fn reasons_are_cut_between_characters() {
+        let text = "ä".repeat(600);
+        assert_eq!(shorten(&text).len(), 1000);
+        assert!(shorten("short") == "short");
+    }
+}

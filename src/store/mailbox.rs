@@ -1,0 +1,144 @@
+//! Mailboxes from outside: sending with capacity and dedupe, looking, and the letters that were set aside.
+
+use redis::Value;
+
+use super::Store;
+use super::effect::{Outgoing, bound};
+use super::error::StoreError;
+use super::link::Link;
+use super::reply::{self, Entry, Row};
+use super::script;
+use crate::ids::{Address, EntryId};
+
+/// What became of a message from outside.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Sent {
+    /// It waits in the mailbox under this id.
+    As(EntryId),
+    /// A message with the same dedupe id was sent within the window; nothing was appended.
+    Before,
+}
+
+/// How a mailbox stands.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Depth {
+    /// Entries that wait.
+    pub entries: u64,
+    /// The oldest of them, if any; its milliseconds tell its age.
+    pub oldest: Option<EntryId>,
+    /// Entries set aside.
+    pub dead: u64,
+}
+
+impl Store {
+    /// Sends a message, if there is room. With a `dedupe` id a repeat within the window changes nothing; without
+    /// one, a repeat after a lost answer is a second message.
+    pub async fn send(
+        &self,
+        link: &Link,
+        to: &Address,
+        capacity: u64,
+        dedupe: Option<&str>,
+        message: &Outgoing,
+    ) -> Result<Sent, StoreError> {
+        let limits = &link.options().limits;
+        let size = message.kind.len() + message.body.len() + dedupe.map_or(0, str::len);
+        bound("the message", size, limits.entry_bytes_max, "mailbox.entry_bytes_max")?;
+        let keys = [self.keys.mailbox(to), self.keys.dedupe(to)];
+        let mut args: Vec<Vec<u8>> = [
+            capacity.to_string(),
+            dedupe.unwrap_or("").to_owned(),
+            limits.dedupe_window.as_millis().to_string(),
+            limits.dedupe_entries_max.to_string(),
+        ]
+        .map(String::into_bytes)
+        .into();
+        args.extend(message.fields().into_iter().flat_map(|(name, value)| [name, value]));
+        if let Some(id) = dedupe {
+            args.extend([b"id".to_vec(), id.as_bytes().to_vec()]);
+        }
+        let mut row = Row::new("send", link.run(&script::SEND, &keys, &args).await?)?;
+        match row.text()?.as_str() {
+            "OK" => Ok(Sent::As(row.text()?.parse().map_err(StoreError::Protocol)?)),
+            "DUP" => Ok(Sent::Before),
+            "FULL" => Err(StoreError::Full { key: keys[0].clone() }),
+            other => Err(StoreError::Protocol(format!("send: `{other}`"))),
+        }
+    }
+
+    /// How many entries wait and how old the oldest is.
+    pub async fn depth(&self, link: &Link, of: &Address) -> Result<Depth, StoreError> {
+        let entries = self.length(link, &self.keys.mailbox(of)).await?;
+        let dead = self.length(link, &self.keys.dead(of)).await?;
+        let oldest = self.range(link, &self.keys.mailbox(of), EntryId::ZERO, 1).await?.first().map(|e| e.id);
+        Ok(Depth { entries, oldest, dead })
+    }
+
+    /// Entries of a mailbox behind `after`, oldest first, at most `count`.
+    pub async fn peek(&self, link: &Link, of: &Address, after: EntryId, count: u32) -> Result<Vec<Entry>, StoreError> {
+        self.range(link, &self.keys.mailbox(of), after, count).await
+    }
+
+    /// Letters set aside behind `after`, oldest first, at most `count`.
+    pub async fn dead(&self, link: &Link, of: &Address, after: EntryId, count: u32) -> Result<Vec<Entry>, StoreError> {
+        self.range(link, &self.keys.dead(of), after, count).await
+    }
+
+    /// Records of an output stream behind `after`, oldest first, at most `count`.
+    pub async fn output(
+        &self,
+        link: &Link,
+        pipeline: &crate::ids::PipelineId,
+        name: &str,
+        after: EntryId,
+        count: u32,
+    ) -> Result<Vec<Entry>, StoreError> {
+        self.range(link, &self.keys.output(pipeline, name), after, count).await
+    }
+
+    async fn length(&self, link: &Link, key: &str) -> Result<u64, StoreError> {
+        match link.call("XLEN", redis::cmd("XLEN").arg(key)).await? {
+            Value::Int(n) => Ok(u64::try_from(n).unwrap_or(0)),
+            other => Err(reply::unexpected("XLEN", &other)),
+        }
+    }
+
+    async fn range(&self, link: &Link, key: &str, after: EntryId, count: u32) -> Result<Vec<Entry>, StoreError> {
+        let mut cmd = redis::cmd("XRANGE");
+        cmd.arg(key).arg(format!("({after}")).arg("+").arg("COUNT").arg(count);
+        reply::entries("XRANGE", link.call("XRANGE", &cmd).await?)
+    }
+
+    /// Waits until one of the mailboxes has an entry behind the id given with it, or the bell's block time is over.
+    /// Answers the places of those that have. Nothing is taken: the bell only wakes.
+    pub async fn wait_for_mail(
+        &self,
+        bell: &Link,
+        mailboxes: &[(Address, EntryId)],
+    ) -> Result<Vec<(usize, EntryId)>, StoreError> {
+        let block = u64::try_from(bell.options().bell_block.as_millis()).unwrap_or(1000);
+        let mut cmd = redis::cmd("XREAD");
+        cmd.arg("COUNT").arg(1).arg("BLOCK").arg(block).arg("STREAMS");
+        let keys: Vec<String> = mailboxes.iter().map(|(address, _)| self.keys.mailbox(address)).collect();
+        cmd.arg(&keys);
+        for (_, after) in mailboxes {
+            cmd.arg(after.to_string());
+        }
+        let mut rung = Vec::new();
+        match bell.call("XREAD", &cmd).await? {
+            Value::Nil => {}
+            Value::Array(streams) => {
+                for stream in streams {
+                    let mut row = Row::new("XREAD", stream)?;
+                    let key = row.text()?;
+                    let last = row.entries()?.last().map(|entry| entry.id);
+                    if let (Some(place), Some(last)) = (keys.iter().position(|k| *k == key), last) {
+                        rung.push((place, last));
+                    }
+                }
+            }
+            other => return Err(reply::unexpected("XREAD", &other)),
+        }
+        Ok(rung)
+    }
+}

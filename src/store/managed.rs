@@ -1,0 +1,188 @@
+//! A private redis-server (or valkey-server) on this machine, shared by its nodes.
+//!
+//! For one machine; several machines need a Redis of their own. The server runs in a process group of its own, so
+//! that neither Ctrl-C nor the death of the node that started it takes it away from the others. Who may start it is
+//! decided by a lock on a file whose descriptor the *server* inherits: the lock lives exactly as long as the
+//! server does, whoever started it, and two servers can never open the same append-only file.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::Write;
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::os::fd::AsFd;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use rustix::fs::{FlockOperation, flock};
+use rustix::io::{FdFlags, fcntl_setfd};
+
+use crate::ids::RandomId;
+
+/// Names of the server program, in the order in which they are looked for.
+const PROGRAMS: [&str; 2] = ["redis-server", "valkey-server"];
+
+/// The server that belongs to a data folder.
+#[derive(Debug)]
+pub struct Managed {
+    folder: PathBuf,
+    port: u16,
+    /// Nodes start the server; one-shot commands only look for it.
+    may_start: bool,
+}
+
+impl Managed {
+    /// The server in `folder`; `port` 0 is any free one.
+    pub fn new(folder: &Path, port: u16, may_start: bool) -> Self {
+        Self { folder: folder.to_owned(), port, may_start }
+    }
+
+    /// The data folder.
+    pub fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    /// Where the server listens, with its password; starts it if it does not run and this process may.
+    ///
+    /// Called again at every reconnect, so a server that was killed comes back with the next request of any node.
+    pub fn locate(&self) -> Result<String, String> {
+        if self.may_start {
+            self.create_folder()?;
+            if let Some(lock) = self.try_lock()? {
+                self.start(lock)?;
+            }
+        }
+        let hint = "start a node first: gapless run";
+        let read = |name: &str| {
+            let path = self.folder.join(name);
+            fs::read_to_string(&path).map_err(|e| format!("no managed redis in {}: {e}; {hint}", self.folder.display()))
+        };
+        let (address, password) = (read("address")?, read("password")?);
+        Ok(format!("redis://:{}@{}", password.trim(), address.trim()))
+    }
+
+    fn create_folder(&self) -> Result<(), String> {
+        let mut builder = fs::DirBuilder::new();
+        builder.recursive(true).mode(0o700);
+        builder.create(&self.folder).map_err(|e| format!("cannot create {}: {e}", self.folder.display()))
+    }
+
+    /// The lock, if no server holds it.
+    fn try_lock(&self) -> Result<Option<File>, String> {
+        let path = self.folder.join("server.lock");
+        let fault = |e: &dyn std::fmt::Display| format!("cannot lock {}: {e}", path.display());
+        let file = OpenOptions::new().create(true).truncate(false).write(true).mode(0o600).open(&path);
+        let file = file.map_err(|e| fault(&e))?;
+        match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => Ok(Some(file)),
+            Err(rustix::io::Errno::WOULDBLOCK) => Ok(None),
+            Err(error) => Err(fault(&error)),
+        }
+    }
+
+    /// Starts the server and leaves the lock to it.
+    fn start(&self, lock: File) -> Result<(), String> {
+        let program = find_program().ok_or_else(|| {
+            format!(
+                "redis.url is \"managed\", but neither {} nor {} is on PATH; install one \
+                 (Debian, Ubuntu: apt-get install redis-server) or set redis.url to a server",
+                PROGRAMS[0], PROGRAMS[1]
+            )
+        })?;
+        let port = self.choose_port()?;
+        let password = self.password()?;
+        let config = self.write_config(port, &password)?;
+        // The server is to inherit this one descriptor, and with it the lock.
+        fcntl_setfd(lock.as_fd(), FdFlags::empty()).map_err(|e| format!("cannot hand over the lock: {e}"))?;
+        let log = self.private_file("server.log", true)?;
+        let log_too = log.try_clone().map_err(|e| format!("cannot write the server's log: {e}"))?;
+        let mut command = Command::new(&program);
+        command.arg(&config).stdin(Stdio::null()).stdout(log).stderr(log_too).process_group(0);
+        let child = command.spawn().map_err(|e| format!("cannot start {}: {e}", program.display()))?;
+        let pid = child.id();
+        reap(child);
+        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+        self.replace("address", &format!("{address}\n"))?;
+        self.replace("pid", &format!("{pid}\n"))?;
+        tracing::info!(%address, pid, folder = %self.folder.display(), "started a managed redis");
+        wait_until_it_listens(address)
+    }
+
+    /// The port of the last start, if it is free: nodes that only lost the connection find it again at once.
+    fn choose_port(&self) -> Result<u16, String> {
+        if self.port != 0 {
+            return Ok(self.port);
+        }
+        let last = fs::read_to_string(self.folder.join("address")).ok();
+        let last: Option<SocketAddr> = last.and_then(|text| text.trim().parse().ok());
+        let free = |port| TcpListener::bind((Ipv4Addr::LOCALHOST, port)).and_then(|l| l.local_addr());
+        let address = last.and_then(|address| free(address.port()).ok()).map_or_else(|| free(0), Ok);
+        address.map(|a| a.port()).map_err(|e| format!("no free loopback port for redis: {e}"))
+    }
+
+    /// Made at the first start: any user of the machine can reach a loopback port.
+    fn password(&self) -> Result<String, String> {
+        let path = self.folder.join("password");
+        if let Ok(text) = fs::read_to_string(&path) {
+            if !text.trim().is_empty() {
+                return Ok(text.trim().to_owned());
+            }
+        }
+        let password = RandomId::new().to_string();
+        self.replace("password", &format!("{password}\n"))?;
+        Ok(password)
+    }
+
+    fn write_config(&self, port: u16, password: &str) -> Result<PathBuf, String> {
+        let folder = self.folder.canonicalize().map_err(|e| format!("{}: {e}", self.folder.display()))?;
+        let folder = folder.display().to_string().replace('\\', "\\\\").replace('"', "\\\"");
+        // `everysec`: a crash of the machine may take back one second, a crash of the server nothing.
+        let text = format!(
+            "# Written by gapless at each start of the server; changes are lost.\n\
+             bind 127.0.0.1\nport {port}\nprotected-mode yes\nrequirepass {password}\ndaemonize no\n\
+             dir \"{folder}\"\nappendonly yes\nappendfsync everysec\nsave \"\"\n\
+             auto-aof-rewrite-min-size 256mb\nmaxmemory-policy noeviction\nstream-node-max-bytes 16kb\n"
+        );
+        self.replace("redis.conf", &text)?;
+        Ok(self.folder.join("redis.conf"))
+    }
+
+    fn private_file(&self, name: &str, append: bool) -> Result<File, String> {
+        let path = self.folder.join(name);
+        let mut options = OpenOptions::new();
+        options.create(true).append(append).write(!append).truncate(!append).mode(0o600);
+        options.open(&path).map_err(|e| format!("cannot write {}: {e}", path.display()))
+    }
+
+    /// Small files of our own, written only under the lock; a reader that meets half of one tries again.
+    fn replace(&self, name: &str, text: &str) -> Result<(), String> {
+        let mut file = self.private_file(name, false)?;
+        file.write_all(text.as_bytes()).map_err(|e| format!("cannot write {name}: {e}"))
+    }
+}
+
+/// The server program on `PATH`.
+pub fn find_program() -> Option<PathBuf> {
+    let path = std::env::var_os("PATH")?;
+    let folders: Vec<PathBuf> = std::env::split_paths(&path).collect();
+    PROGRAMS.iter().find_map(|name| folders.iter().map(|f| f.join(name)).find(|p| p.is_file()))
+}
+
+/// Waits for the child's end on a thread of its own, so that a killed server does not stay a zombie.
+fn reap(mut child: std::process::Child) {
+    let reaper = std::thread::Builder::new().name("redis-reaper".to_owned());
+    // Without the thread the server merely stays a zombie after its death, until this process ends.
+    drop(reaper.spawn(move || drop(child.wait())));
+}
+
+fn wait_until_it_listens(address: SocketAddr) -> Result<(), String> {
+    // The caller tries again with its own back-off; this only spares it the first refusals.
+    for _ in 0..50 {
+        if TcpStream::connect_timeout(&address, Duration::from_millis(100)).is_ok() {
+            return Ok(());
+        }
+        std::thread::park_timeout(Duration::from_millis(10));
+    }
+    Err(format!("the managed redis does not listen on {address} yet"))
+}

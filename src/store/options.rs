@@ -1,0 +1,133 @@
+//! How to reach Redis, and the bounds that the store keeps.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::managed::Managed;
+
+/// Where Redis is.
+#[derive(Debug, Clone)]
+pub enum Place {
+    /// At a `redis://` URL.
+    Url(String),
+    /// A private server on this machine, found through its data folder.
+    Managed(Arc<Managed>),
+}
+
+/// Everything the store is told from the configuration. Each field names its key.
+#[derive(Debug, Clone)]
+pub struct StoreOptions {
+    /// `redis.url`.
+    pub place: Place,
+    /// `redis.password` or the content of `redis.password_file`.
+    pub password: Option<String>,
+    /// `redis.prefix`.
+    pub prefix: String,
+    /// `redis.connect_timeout_ms`.
+    pub connect_timeout: Duration,
+    /// `redis.command_timeout_ms`: until the answer to a read or commit.
+    pub command_timeout: Duration,
+    /// `redis.lease_timeout_ms`: until the answer to a renewal.
+    pub lease_timeout: Duration,
+    /// How long one blocking read waits for entries; bounds how late a lost wake-up is noticed.
+    pub bell_block: Duration,
+    /// `redis.reconnect_min_ms`.
+    pub reconnect_min: Duration,
+    /// `redis.reconnect_max_ms`.
+    pub reconnect_max: Duration,
+    /// `node.lease_seconds`.
+    pub lease: Duration,
+    /// The bounds of mailboxes and checkpoints.
+    pub limits: Limits,
+}
+
+/// Bounds, all from `[mailbox]`.
+#[derive(Debug, Clone)]
+pub struct Limits {
+    /// `mailbox.turn_entries_max`: entries of one turn.
+    pub turn_entries_max: u32,
+    /// `mailbox.turn_bytes_max`: bytes that one turn reads, and that one commit writes.
+    pub turn_bytes_max: usize,
+    /// `mailbox.entry_bytes_max`: bytes of one entry.
+    pub entry_bytes_max: usize,
+    /// `mailbox.state_bytes_max`: bytes of the state in a checkpoint.
+    pub state_bytes_max: usize,
+    /// `mailbox.failed_attempts_max`: failed attempts before an entry is set aside.
+    pub failed_attempts_max: u64,
+    /// `mailbox.unfinished_attempts_max`: attempts whose holder vanished before an entry is set aside.
+    pub unfinished_attempts_max: u64,
+    /// `mailbox.dead_letters_max`: entries of one dead-letter stream; when it is full its unit waits, loudly.
+    pub dead_letters_max: u64,
+    /// `mailbox.dedupe_window_seconds`.
+    pub dedupe_window: Duration,
+    /// `mailbox.dedupe_entries_max`.
+    pub dedupe_entries_max: u64,
+    /// `mailbox.history_max`: samples of one checkpoint.
+    pub history_max: u32,
+    /// `mailbox.history_interval_seconds`.
+    pub history_interval: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            turn_entries_max: 200,
+            turn_bytes_max: 512 * 1024,
+            entry_bytes_max: 256 * 1024,
+            state_bytes_max: 64 * 1024,
+            failed_attempts_max: 5,
+            unfinished_attempts_max: 20,
+            dead_letters_max: 10_000,
+            dedupe_window: Duration::from_secs(3600),
+            dedupe_entries_max: 100_000,
+            history_max: 32,
+            history_interval: Duration::from_secs(60),
+        }
+    }
+}
+
+impl StoreOptions {
+    /// Defaults for a Redis at `url`; tests and benches begin here.
+    pub fn at(url: &str) -> Self {
+        Self {
+            place: Place::Url(url.to_owned()),
+            password: None,
+            prefix: "gapless".to_owned(),
+            connect_timeout: Duration::from_secs(1),
+            command_timeout: Duration::from_secs(2),
+            lease_timeout: Duration::from_millis(500),
+            bell_block: Duration::from_secs(1),
+            reconnect_min: Duration::from_millis(20),
+            reconnect_max: Duration::from_secs(2),
+            lease: Duration::from_secs(3),
+            limits: Limits::default(),
+        }
+    }
+
+    /// Where Redis is, for people: never with a password.
+    pub fn address(&self) -> String {
+        match &self.place {
+            Place::Url(url) => without_password(url),
+            Place::Managed(managed) => format!("managed in {}", managed.folder().display()),
+        }
+    }
+}
+
+/// `redis://user:secret@host` becomes `redis://host`.
+fn without_password(url: &str) -> String {
+    let Some((scheme, rest)) = url.split_once("://") else { return url.to_owned() };
+    let (authority, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
+    let host = authority.rsplit('@').next().unwrap_or(authority);
+    format!("{scheme}://{host}{path}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_never_show_a_password() {
+        assert_eq!(without_password("redis://me:p@ss@host:1/2"), "redis://host:1/2");
+        assert_eq!(without_password("redis://host"), "redis://host");
+    }
+}

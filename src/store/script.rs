@@ -1,0 +1,87 @@
+//! The Lua scripts: composed from `scripts/`, named by their digest, loaded when Redis does not know them.
+//!
+//! The text is part of the binary, so nodes of two releases work side by side on one Redis.
+
+use std::sync::LazyLock;
+
+use redis::Cmd;
+
+/// One script with the digest that `EVALSHA` wants.
+#[derive(Debug)]
+pub struct Script {
+    /// Its name in error messages.
+    pub name: &'static str,
+    text: String,
+    digest: String,
+}
+
+/// Whether Redis may run a script when it is out of memory.
+#[derive(Clone, Copy)]
+enum Memory {
+    /// Refused before its first write: it may append.
+    Needed,
+    /// Runs at `maxmemory`: leases live and acknowledgements go on.
+    Spared,
+}
+
+impl Script {
+    fn new(name: &'static str, memory: Memory, parts: &[&str]) -> Self {
+        // Flags can stand only in the first line; a script with flags is refused before it starts, never half-way.
+        let flags = match memory {
+            Memory::Needed => "#!lua\n",
+            Memory::Spared => "#!lua flags=allow-oom\n",
+        };
+        let text = format!("{flags}{}", parts.join("\n"));
+        let digest = sha1_smol::Sha1::from(&text).hexdigest();
+        Self { name, text, digest }
+    }
+
+    /// `EVALSHA` or, with `whole`, `EVAL` with the text, which also loads it.
+    pub(super) fn command(&self, whole: bool, keys: &[String], args: &[Vec<u8>]) -> Cmd {
+        let bytes: usize = args.iter().map(|a| a.len() + 12).sum::<usize>() + keys.len() * 80 + 64;
+        let mut cmd = Cmd::with_capacity(keys.len() + args.len() + 3, bytes + if whole { self.text.len() } else { 0 });
+        if whole {
+            cmd.arg("EVAL").arg(&self.text);
+        } else {
+            cmd.arg("EVALSHA").arg(&self.digest);
+        }
+        cmd.arg(keys.len());
+        for key in keys {
+            cmd.arg(key);
+        }
+        for arg in args {
+            cmd.arg(arg.as_slice());
+        }
+        cmd
+    }
+}
+
+const FENCE: &str = include_str!("scripts/fence.lua");
+const DELIVER: &str = include_str!("scripts/deliver.lua");
+const INTERVALS: &str = include_str!("scripts/intervals.lua");
+const COMMIT_BODY: &str = include_str!("scripts/commit.lua");
+
+/// Takes a lease.
+pub static ACQUIRE: LazyLock<Script> =
+    LazyLock::new(|| Script::new("acquire", Memory::Spared, &[FENCE, DELIVER, include_str!("scripts/acquire.lua")]));
+/// Gives a lease back.
+pub static RELEASE: LazyLock<Script> =
+    LazyLock::new(|| Script::new("release", Memory::Spared, &[include_str!("scripts/release.lua")]));
+/// Renews leases and shows the units of a pipeline.
+pub static BEAT: LazyLock<Script> =
+    LazyLock::new(|| Script::new("beat", Memory::Spared, &[FENCE, include_str!("scripts/beat.lua")]));
+/// Says that a node lives.
+pub static HEARTBEAT: LazyLock<Script> =
+    LazyLock::new(|| Script::new("heartbeat", Memory::Spared, &[FENCE, include_str!("scripts/heartbeat.lua")]));
+/// The fenced read.
+pub static READ: LazyLock<Script> =
+    LazyLock::new(|| Script::new("read", Memory::Spared, &[FENCE, DELIVER, include_str!("scripts/read.lua")]));
+/// A message from outside.
+pub static SEND: LazyLock<Script> =
+    LazyLock::new(|| Script::new("send", Memory::Needed, &[FENCE, include_str!("scripts/send.lua")]));
+/// The commit that appends: refused as a whole when Redis is out of memory.
+pub static COMMIT: LazyLock<Script> =
+    LazyLock::new(|| Script::new("commit", Memory::Needed, &[FENCE, DELIVER, INTERVALS, COMMIT_BODY]));
+/// The commit without appends: goes on when Redis is out of memory.
+pub static COMMIT_SPARED: LazyLock<Script> =
+    LazyLock::new(|| Script::new("commit", Memory::Spared, &[FENCE, DELIVER, INTERVALS, COMMIT_BODY]));

@@ -1,0 +1,173 @@
+-- The one commit. KEYS: 1 checkpoint, 2 mailbox, 3 history, then the keys that effects name by number.
+-- ARGV: 1 to 4 as in fence.lua
+--   5 new state ('' = as it is)            6 acknowledge up to this entry id ('' = nothing)
+--   7 the id behind it, for the trim       8 entries acknowledged
+--   9 slot ('' = exclusive, '-' = no mailbox)
+--   10 deliver at most so many entries (0 = none)   11 and so many bytes
+--   12 history interval ms   13 history length
+--   14 effects that follow, each: name, number of arguments, arguments
+-- Answers FENCED, DUP, MOVED, FULL key, LINK, OVERLAP, UNCOVERED height, BROKEN key reason: nothing has changed;
+-- or { 'OK', seq, entries }. A DUP delivers nothing: what follows it is a fenced read with a tip of its own.
+local refused, ck = fence()
+if refused then
+  return refused
+end
+
+-- Step 1: judge everything, write nothing. Interval effects are planned in an overlay.
+local appends, puts, publishes, grown = {}, {}, {}, {}
+local judge = {}
+
+local function stream_or_broken(key)
+  local kind = redis.call('TYPE', key).ok
+  if kind ~= 'none' and kind ~= 'stream' then
+    return { 'BROKEN', key, 'it is a ' .. kind .. ', not a stream' }
+  end
+end
+
+-- key, capacity (0 = none), entries, then for each: number of fields and values, fields and values.
+function judge.send(at)
+  local key, capacity, n = KEYS[tonumber(ARGV[at])], tonumber(ARGV[at + 1]), tonumber(ARGV[at + 2])
+  local broken = stream_or_broken(key)
+  if broken then return broken end
+  if capacity > 0 and n > 0 then
+    local g = grown[key] or { sends = 0, capacity = capacity }
+    g.sends = g.sends + n
+    grown[key] = g
+  end
+  local pos = at + 3
+  for _ = 1, n do
+    local len = tonumber(ARGV[pos])
+    appends[#appends + 1] = { key, pos + 1, pos + len }
+    pos = pos + len + 1
+  end
+end
+
+local function intervals_or_broken(key)
+  local kind = redis.call('TYPE', key).ok
+  if kind ~= 'none' and kind ~= 'zset' then
+    return { 'BROKEN', key, 'it is a ' .. kind .. ', not a sorted set' }
+  end
+end
+
+-- held, parked, lo, hi, parent of lo, hash of hi
+function judge.merge(at)
+  local held, parked = KEYS[tonumber(ARGV[at])], KEYS[tonumber(ARGV[at + 1])]
+  return intervals_or_broken(held) or intervals_or_broken(parked)
+    or merge(held, parked, tonumber(ARGV[at + 2]), tonumber(ARGV[at + 3]), ARGV[at + 4], ARGV[at + 5])
+end
+
+-- held, lo, hi, hash of lo - 1, parent link of hi + 1
+function judge.remove(at)
+  local held = KEYS[tonumber(ARGV[at])]
+  return intervals_or_broken(held)
+    or remove(held, tonumber(ARGV[at + 1]), tonumber(ARGV[at + 2]), ARGV[at + 3], ARGV[at + 4])
+end
+
+-- held, parked, lo, hi, reason
+function judge.park(at)
+  local held, parked = KEYS[tonumber(ARGV[at])], KEYS[tonumber(ARGV[at + 1])]
+  local broken = intervals_or_broken(held) or intervals_or_broken(parked)
+  if broken then return broken end
+  park(held, parked, tonumber(ARGV[at + 2]), tonumber(ARGV[at + 3]), ARGV[at + 4])
+end
+
+-- held, parked, lo, hi, then lo and hi of each range sent on: nothing of a task may be silently absent.
+function judge.cover(at, count)
+  local resent = {}
+  for i = at + 4, at + count - 1, 2 do
+    resent[#resent + 1] = { tonumber(ARGV[i]), tonumber(ARGV[i + 1]) }
+  end
+  local height = uncovered(KEYS[tonumber(ARGV[at])], KEYS[tonumber(ARGV[at + 1])], tonumber(ARGV[at + 2]),
+    tonumber(ARGV[at + 3]), resent)
+  if height then return { 'UNCOVERED', height } end
+end
+
+-- key, field, value
+function judge.put(at)
+  local key = KEYS[tonumber(ARGV[at])]
+  local kind = redis.call('TYPE', key).ok
+  if kind ~= 'none' and kind ~= 'hash' then
+    return { 'BROKEN', key, 'it is a ' .. kind .. ', not a hash' }
+  end
+  puts[#puts + 1] = { key, ARGV[at + 1], ARGV[at + 2] }
+end
+
+-- channel, payload
+function judge.publish(at)
+  publishes[#publishes + 1] = { ARGV[at], ARGV[at + 1] }
+end
+
+local at = 15
+for _ = 1, tonumber(ARGV[14]) do
+  local count = tonumber(ARGV[at + 1])
+  local answer = judge[ARGV[at]](at + 2, count)
+  if answer then return answer end
+  at = at + 2 + count
+end
+
+-- Room: what counts is the net growth of each mailbox, and full is judged before the turn.
+for key, g in pairs(grown) do
+  local growth = g.sends
+  if key == KEYS[2] then growth = growth - tonumber(ARGV[8]) end
+  if growth > 0 and redis.call('XLEN', key) >= g.capacity then
+    return { 'FULL', key }
+  end
+end
+
+-- Step 2: append. Redis does not roll back, so a refused append takes the earlier ones with it.
+local done = {}
+for i = 1, #appends do
+  local a = appends[i]
+  local id = redis.pcall('XADD', a[1], '*', unpack(ARGV, a[2], a[3]))
+  if type(id) == 'table' and id.err then
+    for _, d in ipairs(done) do redis.call('XDEL', d[1], d[2]) end
+    return { 'BROKEN', a[1], id.err }
+  end
+  done[i] = { a[1], id }
+end
+
+-- Step 3: what can no longer fail: intervals, acknowledgement, checkpoint, publication.
+write_plans()
+local ack, offset = ARGV[6], ck[5] or '0-0'
+if ack ~= '' then
+  if ARGV[9] == '' then
+    offset = ack
+    redis.call('XTRIM', KEYS[2], 'MINID', ARGV[7])
+  else
+    redis.call('XACK', KEYS[2], 'pool', ack)
+    redis.call('XDEL', KEYS[2], ack)
+  end
+end
+local now = now_ms()
+local seq = num(tonumber(ck[4] or '0') + 1)
+local fields = { 'tip', ARGV[4], 'seq', seq, 'offset', offset, 'time', num(now) }
+if ack ~= '' then
+  -- The entry under attempt is through.
+  for _, f in ipairs({ 'serving', '', 'head', '', 'failed', '0', 'unfinished', '0' }) do fields[#fields + 1] = f end
+end
+if ARGV[5] ~= '' then
+  fields[#fields + 1] = 'state'
+  fields[#fields + 1] = ARGV[5]
+end
+redis.call('HSET', KEYS[1], unpack(fields))
+for _, p in ipairs(puts) do redis.call('HSET', p[1], p[2], p[3]) end
+if tonumber(ARGV[12]) > 0 then
+  local last = tonumber(redis.call('HGET', KEYS[1], 'sampled') or '0')
+  if now - last >= tonumber(ARGV[12]) or last > now then
+    local c = redis.call('HMGET', KEYS[1], 'token', 'node', 'state')
+    redis.call('LPUSH', KEYS[3], cjson.encode({ why = 'sample', seq = seq, token = c[1], node = c[2],
+      time_ms = num(now), offset = offset, state = c[3] or '' }))
+    redis.call('LTRIM', KEYS[3], 0, tonumber(ARGV[13]) - 1)
+    redis.call('HSET', KEYS[1], 'sampled', num(now))
+  end
+end
+for _, p in ipairs(publishes) do
+  if redis.call('PUBSUB', 'NUMSUB', p[1])[2] > 0 or redis.call('PUBSUB', 'NUMPAT') > 0 then
+    redis.call('PUBLISH', p[1], p[2])
+  end
+end
+local entries = {}
+if tonumber(ARGV[10]) > 0 and ARGV[9] == '' then
+  entries = serve(deliver_range(KEYS[2], offset, ck[6], tonumber(ARGV[10]), tonumber(ARGV[11])))
+end
+return { 'OK', seq, entries }

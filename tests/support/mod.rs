@@ -1,0 +1,4 @@
+//! What several test binaries share. Each uses a part of it.
+#![allow(dead_code)]
+
+pub mod redis;

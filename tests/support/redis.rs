@@ -1,0 +1,105 @@
+//! A real redis-server on a free port in a temporary folder, ended at drop.
+
+use std::net::{Ipv4Addr, TcpListener, TcpStream};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use tempfile::TempDir;
+
+/// A server of this test alone.
+pub struct RedisServer {
+    child: Option<Child>,
+    pub port: u16,
+    folder: TempDir,
+    extra: Vec<String>,
+}
+
+impl RedisServer {
+    /// Starts a server with an append-only file.
+    pub fn start() -> Self {
+        Self::with(&["--appendonly", "yes", "--appendfsync", "everysec"])
+    }
+
+    /// Starts a server with these arguments more.
+    pub fn with(extra: &[&str]) -> Self {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let extra = extra.iter().map(|arg| (*arg).to_owned()).collect();
+        let mut server = Self { child: None, port: 0, folder, extra };
+        // Another process may take the port between our look and the server's start: then look again.
+        for _ in 0..20 {
+            server.port = free_port();
+            server.resume();
+            if server.child.is_some() {
+                return server;
+            }
+        }
+        panic!("redis-server does not start; is it installed? (make test installs it)");
+    }
+
+    /// Starts the server again, on its port and folder, after [`RedisServer::kill`].
+    pub fn resume(&mut self) {
+        let child = Command::new("redis-server")
+            .args(["--port", &self.port.to_string(), "--bind", "127.0.0.1", "--save", "", "--loglevel", "warning"])
+            .arg("--dir")
+            .arg(self.folder.path())
+            .args(&self.extra)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("redis-server, which make test installs");
+        self.child = Some(child);
+        let deadline = Instant::now() + Duration::from_secs(20);
+        while TcpStream::connect((Ipv4Addr::LOCALHOST, self.port)).is_err() {
+            let ended = self.child.as_mut().is_none_or(|child| child.try_wait().expect("its status").is_some());
+            if ended || Instant::now() > deadline {
+                self.kill();
+                return;
+            }
+            std::thread::park_timeout(Duration::from_millis(5));
+        }
+    }
+
+    /// `kill -9`.
+    pub fn kill(&mut self) {
+        if let Some(mut child) = self.child.take() {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+    }
+
+    /// The process, for signals.
+    pub fn pid(&self) -> u32 {
+        self.child.as_ref().expect("a running server").id()
+    }
+
+    pub fn url(&self) -> String {
+        format!("redis://127.0.0.1:{}/", self.port)
+    }
+
+    pub fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
+    /// Runs a command through a connection of its own, as an operator would.
+    pub fn command(&self, args: &[&str]) -> redis::Value {
+        let mut cmd = redis::cmd(args[0]);
+        cmd.arg(&args[1..]);
+        let client = redis::Client::open(self.url()).expect("a url");
+        let mut connection = client.get_connection_with_timeout(Duration::from_secs(5)).expect("a connection");
+        cmd.query(&mut connection).expect("an answer")
+    }
+}
+
+impl Drop for RedisServer {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
+
+/// A loopback port that was free a moment ago.
+pub fn free_port() -> u16 {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a loopback port");
+    listener.local_addr().expect("its address").port()
+}
