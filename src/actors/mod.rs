@@ -1,1 +1,17 @@
-//! Soon.
+//! Work: one actor a file, one shape. Reading [`tally`] teaches all of them.
+//!
+//! ```text
+//!  world --> Collector --[gap_detector]--> GapDetector --[gap_fixer]--> GapFixer --> files
+//!               | commit                       | commit                    | commit
+//!               v                              v                           v
+//!            checkpoint, held heights <--------+---------------------------+
+//!
+//!  Feeder --[tally_N]--> Tally --> output        (the self-test)
+//! ```
+//!
+//! `[x]` is a durable mailbox; every arrow ends in one commit. No actor names another's file: they meet only through
+//! `messages` and a mailbox.
+
+pub mod feeder;
+pub mod tally;
+pub mod turn;

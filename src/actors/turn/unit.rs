@@ -1,0 +1,318 @@
+//! What an actor holds of the runtime: its lease, its typed mailbox, its commit, and the proof that it works.
+
+use std::pin::pin;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use serde::de::DeserializeOwned;
+use tokio::sync::Notify;
+
+use super::crash::{self, CrashPoint};
+use crate::error::Error;
+use crate::ids::{Address, EntryId, PipelineId};
+use crate::store::effect::{Ack, Commit, Effect, Fields};
+use crate::store::lease::{Committed, Delivery, Lease};
+use crate::store::{Entry, StoreError};
+use crate::telemetry::metrics::{ActorLabels, CommitLabels, Metrics};
+
+/// Why a unit's actor ended, as it says itself; a panic or a cut leaves none.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Exit {
+    /// It was asked to stop, and did between two turns.
+    Drained,
+    /// Another holder or another history: acquire again.
+    Reload(String),
+    /// A fault; counts against the entry in hand.
+    Failed(String),
+    /// Not to be tried again before the cool-down.
+    GivenUp(String),
+    /// The node must not go on.
+    StopNode(String),
+}
+
+/// One unit on this node, between one acquisition and its end.
+pub struct Unit {
+    /// The lease that its turns commit under.
+    pub lease: Lease,
+    /// Where its figures go.
+    pub metrics: Arc<Metrics>,
+    /// How long it sleeps when nothing waits and no bell rings.
+    pub idle_poll: Duration,
+    /// Rung when its mailbox has news, and when it is to drain.
+    pub bell: Notify,
+    draining: AtomicBool,
+    in_turn: AtomicBool,
+    progress: AtomicU64,
+    exit: Mutex<Option<Exit>>,
+    waits: AtomicU64,
+    waiting: Mutex<Option<String>>,
+}
+
+/// Messages claimed for one turn.
+#[derive(Debug, Clone)]
+pub struct Claimed<M> {
+    /// The messages, in order, each with the id of its entry.
+    pub messages: Vec<(EntryId, M)>,
+    /// Acknowledges exactly these.
+    pub ack: Ack,
+}
+
+impl<M> Claimed<M> {
+    /// Whether nothing waits.
+    pub fn is_empty(&self) -> bool {
+        self.messages.is_empty()
+    }
+}
+
+impl Unit {
+    /// A unit that has just been acquired.
+    pub fn new(lease: Lease, metrics: Arc<Metrics>, idle_poll: Duration) -> Arc<Self> {
+        Arc::new(Self {
+            lease,
+            metrics,
+            idle_poll,
+            bell: Notify::new(),
+            draining: AtomicBool::new(false),
+            in_turn: AtomicBool::new(false),
+            progress: AtomicU64::new(0),
+            exit: Mutex::new(None),
+            waits: AtomicU64::new(0),
+            waiting: Mutex::new(None),
+        })
+    }
+
+    /// The job that it belongs to.
+    pub fn pipeline(&self) -> &PipelineId {
+        &self.lease.unit().pipeline
+    }
+
+    /// The mailbox of another actor of the same pipeline.
+    pub fn address(&self, actor: &str) -> Address {
+        Address::new(self.pipeline(), actor)
+    }
+
+    /// Labels of its metrics.
+    pub fn labels(&self) -> ActorLabels {
+        ActorLabels { pipeline: self.pipeline().to_string(), actor: self.lease.unit().actor.clone() }
+    }
+
+    /// Proves that the turn still gets on; called between the steps of long work.
+    pub fn progress(&self) {
+        self.progress.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// What the watchdog looks at: whether a turn is under way, and a number that moves while it gets on.
+    pub fn watched(&self) -> (bool, u64) {
+        (self.in_turn.load(Ordering::Relaxed), self.progress.load(Ordering::Relaxed))
+    }
+
+    pub(super) fn enter_turn(&self) {
+        self.progress();
+        self.in_turn.store(true, Ordering::Relaxed);
+    }
+
+    pub(super) fn leave_turn(&self) {
+        self.progress();
+        self.in_turn.store(false, Ordering::Relaxed);
+    }
+
+    /// Asks it to stop between two turns.
+    pub fn drain(&self) {
+        self.draining.store(true, Ordering::SeqCst);
+        self.bell.notify_one();
+    }
+
+    /// Whether it was asked to stop.
+    pub fn is_draining(&self) -> bool {
+        self.draining.load(Ordering::SeqCst)
+    }
+
+    pub(super) fn set_exit(&self, exit: Exit) {
+        *self.exit.lock().unwrap_or_else(PoisonError::into_inner) = Some(exit);
+    }
+
+    /// Why it ended, if it could say.
+    pub fn exit(&self) -> Option<Exit> {
+        self.exit.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Pauses for the world in a row; the next pause is longer.
+    pub(super) fn waits_next(&self) -> u64 {
+        self.waits.fetch_add(1, Ordering::Relaxed)
+    }
+
+    pub(super) fn waits_reset(&self) {
+        if self.waits.swap(0, Ordering::Relaxed) > 0 {
+            tracing::info!(unit = %self.lease.unit(), "working again");
+            self.set_waiting(None);
+        }
+    }
+
+    pub(super) fn set_waiting(&self, reason: Option<String>) {
+        *self.waiting.lock().unwrap_or_else(PoisonError::into_inner) = reason;
+    }
+
+    /// What it waits for, if the world keeps it waiting.
+    pub fn waiting(&self) -> Option<String> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Passes a named point of the turn.
+    pub async fn point(&self, point: CrashPoint) {
+        crash::pass(point, &self.lease.unit().actor, &self.metrics).await;
+    }
+
+    /// Claims the messages that wait. An entry that cannot be read, or that has used up its attempts, is set aside
+    /// first, alone, in a commit of its own; `bury` names what must happen in that same commit.
+    pub async fn claim<M: DeserializeOwned>(
+        &self,
+        bury: impl Fn(Option<&M>, &str) -> Vec<Effect>,
+    ) -> Result<Claimed<M>, Error> {
+        loop {
+            let delivery = self.lease.claim().await?;
+            self.progress();
+            let Some(first) = delivery.entries.first() else {
+                return Ok(Claimed { messages: Vec::new(), ack: Ack::Nothing });
+            };
+            self.point(CrashPoint::AfterClaim).await;
+            let parsed = parse::<M>(first);
+            let limits = &self.lease.link().options().limits;
+            let reason = match &parsed {
+                Err(reason) => Some(format!("malformed: {reason}")),
+                Ok(_) if delivery.failed >= limits.failed_attempts_max => {
+                    Some(format!("{} failed attempts, the last: {}", delivery.failed, delivery.fault))
+                }
+                Ok(_) if delivery.unfinished >= limits.unfinished_attempts_max => {
+                    Some(format!("{} attempts whose holder vanished", delivery.unfinished))
+                }
+                Ok(_) => None,
+            };
+            let Some(reason) = reason else { return Ok(readable(&delivery)) };
+            self.bury(first, &delivery, &reason, bury(parsed.as_ref().ok(), &reason)).await?;
+        }
+    }
+
+    async fn bury(&self, entry: &Entry, past: &Delivery, reason: &str, more: Vec<Effect>) -> Result<(), Error> {
+        let unit = self.lease.unit();
+        tracing::error!(%unit, entry = %entry.id, reason, "entry set aside");
+        let mut fields: Fields = entry.fields.clone();
+        let notes = [
+            ("dead.reason", reason.to_owned()),
+            ("dead.entry", entry.id.to_string()),
+            ("dead.unit", unit.to_string()),
+            ("dead.failed", past.failed.to_string()),
+            ("dead.unfinished", past.unfinished.to_string()),
+        ];
+        fields.extend(notes.map(|(name, value)| (name.as_bytes().to_vec(), value.into_bytes())));
+        let mut effects = vec![Effect::Bury { of: self.address(&unit.actor), fields }];
+        effects.extend(more);
+        let ack = Ack::Through { last: entry.id, count: 1 };
+        self.commit(&Commit { state: None, ack, effects }).await?;
+        self.metrics.dead_letters.get_or_create(&self.labels()).inc();
+        Ok(())
+    }
+
+    /// Makes the turn durable; see [`Lease::commit`].
+    pub async fn commit(&self, commit: &Commit) -> Result<Committed, StoreError> {
+        self.point(CrashPoint::BeforeCommit).await;
+        let started = Instant::now();
+        let answer = if crash::is_armed(CrashPoint::CommitUnderWay) {
+            self.commit_with_a_point_under_way(commit).await
+        } else {
+            self.lease.commit(commit).await
+        };
+        self.count(commit, &answer, started.elapsed());
+        self.progress();
+        if answer.is_ok() {
+            self.point(CrashPoint::AfterCommit).await;
+        }
+        answer
+    }
+
+    /// Passes the point once the request is in the hands of the connection.
+    async fn commit_with_a_point_under_way(&self, commit: &Commit) -> Result<Committed, StoreError> {
+        let mut request = pin!(self.lease.commit(commit));
+        for _ in 0..3 {
+            if let std::task::Poll::Ready(answer) = futures_util::poll!(request.as_mut()) {
+                return answer;
+            }
+            tokio::task::yield_now().await;
+        }
+        self.point(CrashPoint::CommitUnderWay).await;
+        request.await
+    }
+
+    fn count(&self, commit: &Commit, answer: &Result<Committed, StoreError>, took: Duration) {
+        let labels = self.labels();
+        self.metrics.commit_seconds.get_or_create(&labels).observe(took.as_secs_f64());
+        if let (Ok(_), Ack::Through { count, .. }) = (answer, commit.ack) {
+            self.metrics.entries.get_or_create(&labels).inc_by(count);
+        }
+        let outcome = match answer {
+            Ok(Committed::Now) => "ok",
+            Ok(Committed::Before) => "dup",
+            Err(StoreError::Fenced { .. }) => "fenced",
+            Err(StoreError::Moved { .. }) => "moved",
+            Err(StoreError::Full { .. }) => "full",
+            Err(StoreError::Link { .. }) => "link",
+            Err(StoreError::OutOfMemory(_)) => "oom",
+            Err(_) => "other",
+        };
+        let ActorLabels { pipeline, actor } = labels;
+        self.metrics.commits.get_or_create(&CommitLabels { pipeline, actor, outcome }).inc();
+    }
+}
+
+/// The messages up to the first that cannot be read: that one comes first in the next turn.
+fn readable<M: DeserializeOwned>(delivery: &Delivery) -> Claimed<M> {
+    let messages: Vec<(EntryId, M)> =
+        delivery.entries.iter().map_while(|entry| parse(entry).ok().map(|message| (entry.id, message))).collect();
+    let ack =
+        messages.last().map_or(Ack::Nothing, |(last, _)| Ack::Through { last: *last, count: messages.len() as u64 });
+    Claimed { messages, ack }
+}
+
+/// An entry carries `type` and, as JSON, `body`.
+fn parse<M: DeserializeOwned>(entry: &Entry) -> Result<M, String> {
+    let kind = entry.text("type").ok_or("the entry has no field `type`")?;
+    let body = entry.field("body").unwrap_or(b"{}");
+    let body: &serde_json::value::RawValue =
+        serde_json::from_slice(body).map_err(|e| format!("the field `body` is no JSON: {e}"))?;
+    let whole = format!("{{\"type\":{},\"body\":{body}}}", serde_json::Value::String(kind));
+    serde_json::from_str(&whole).map_err(|e| e.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::messages::tally::TallyMessage;
+    use proptest::prelude::*;
+
+    fn entry(fields: &[(&str, &[u8])]) -> Entry {
+        let fields = fields.iter().map(|(n, v)| (n.as_bytes().to_vec(), v.to_vec())).collect();
+        Entry { id: EntryId { ms: 1, seq: 0 }, fields }
+    }
+
+    #[test]
+    fn entries_are_read_from_type_and_body() {
+        let good = entry(&[("type", b"number"), ("body", b"{\"n\":7}"), ("traceparent", b"x")]);
+        assert_eq!(parse::<TallyMessage>(&good), Ok(TallyMessage::Number { n: 7 }));
+        for (fields, fault) in [
+            (vec![("body", b"{}".as_slice())], "no field `type`"),
+            (vec![("type", b"number".as_slice()), ("body", b"{")], "no JSON"),
+            (vec![("type", b"nonsense".as_slice()), ("body", b"{}")], "unknown variant"),
+            (vec![("type", b"number".as_slice()), ("body", b"{\"n\":-1}")], "invalid value"),
+        ] {
+            let error = parse::<TallyMessage>(&entry(&fields)).expect_err("malformed");
+            assert!(error.contains(fault), "{error}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn hostile_entries_are_errors(kind in ".{0,20}", body in prop::collection::vec(any::<u8>(), 0..80)) {
+            let _ = parse::<TallyMessage>(&entry(&[("type", kind.as_bytes()), ("body", &body)]));
+        }
+    }
+}

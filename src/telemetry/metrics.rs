@@ -1,0 +1,201 @@
+//! Every metric of a node, written once. Served at `/metrics` in the OpenMetrics text form.
+
+use std::fmt::Write as _;
+use std::sync::Arc;
+
+use prometheus_client::encoding::text::encode;
+use prometheus_client::encoding::{EncodeLabelSet, EncodeLabelValue};
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
+use prometheus_client::registry::{Registry, Unit};
+
+/// Which actor of which pipeline.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct ActorLabels {
+    /// `kind.name`.
+    pub pipeline: String,
+    /// The actor, without its slot.
+    pub actor: String,
+}
+
+/// A commit's answer.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct CommitLabels {
+    /// `kind.name`.
+    pub pipeline: String,
+    /// The actor, without its slot.
+    pub actor: String,
+    /// `ok`, `dup`, `fenced`, `moved`, `full`, `link`, `oom`, `other`.
+    pub outcome: &'static str,
+}
+
+/// Why a unit ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, EncodeLabelValue)]
+pub enum RestartReason {
+    /// A turn returned an error that is not the world's.
+    Error,
+    /// Something panicked.
+    Panic,
+    /// No progress within `supervisor.hang_seconds`.
+    Hang,
+    /// Another holder, or another history: reloaded.
+    Reload,
+}
+
+/// A restart and its reason.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct RestartLabels {
+    /// `kind.name`.
+    pub pipeline: String,
+    /// The actor, without its slot.
+    pub actor: String,
+    /// Why.
+    pub reason: RestartReason,
+}
+
+/// How a lease changed hands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, EncodeLabelValue)]
+pub enum LeaseMove {
+    /// Taken while nobody held it.
+    Acquired,
+    /// Taken after another node let it run out.
+    TakenOver,
+    /// Given back.
+    Released,
+    /// Found in another's hands.
+    Lost,
+}
+
+/// A lease move and its kind.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct LeaseLabels {
+    /// `kind.name`.
+    pub pipeline: String,
+    /// The actor, without its slot.
+    pub actor: String,
+    /// How.
+    pub kind: LeaseMove,
+}
+
+/// A named point of a turn.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct PointLabels {
+    /// Its name.
+    pub point: &'static str,
+}
+
+/// The metrics of one node. Cheap to share; every field may be used from any thread.
+#[derive(Debug)]
+pub struct Metrics {
+    registry: Registry,
+    /// Commits by their answer.
+    pub commits: Family<CommitLabels, Counter>,
+    /// Seconds from sending a commit to its answer, repeats included.
+    pub commit_seconds: Family<ActorLabels, Histogram, fn() -> Histogram>,
+    /// Entries that commits acknowledged.
+    pub entries: Family<ActorLabels, Counter>,
+    /// Restarts of units.
+    pub restarts: Family<RestartLabels, Counter>,
+    /// Lease moves.
+    pub leases: Family<LeaseLabels, Counter>,
+    /// Entries set aside.
+    pub dead_letters: Family<ActorLabels, Counter>,
+    /// Commits that a failover took back, as far as their holder noticed.
+    pub rollbacks: Family<ActorLabels, Counter>,
+    /// Passages of each named point of a turn.
+    pub points: Family<PointLabels, Counter>,
+    /// Entries that wait in a mailbox, as last seen.
+    pub mailbox_entries: Family<ActorLabels, Gauge>,
+    /// Seconds since the oldest waiting entry of a mailbox was sent, as last seen.
+    pub mailbox_age_seconds: Family<ActorLabels, Gauge>,
+    /// Entries in a dead-letter stream, as last seen.
+    pub mailbox_dead: Family<ActorLabels, Gauge>,
+    /// 1 while Redis answers.
+    pub redis_up: Gauge,
+    /// 1 while the node takes work.
+    pub ready: Gauge,
+    /// Units that run here.
+    pub units_running: Gauge,
+    /// Units that were given up for a while.
+    pub units_failed: Gauge,
+}
+
+fn commit_buckets() -> Histogram {
+    Histogram::new(exponential_buckets(0.0001, 2.0, 16))
+}
+
+impl Metrics {
+    /// All at zero.
+    pub fn new() -> Arc<Self> {
+        let mut metrics = Self {
+            registry: Registry::with_prefix("gapless"),
+            commits: Family::default(),
+            commit_seconds: Family::new_with_constructor(commit_buckets as fn() -> Histogram),
+            entries: Family::default(),
+            restarts: Family::default(),
+            leases: Family::default(),
+            dead_letters: Family::default(),
+            rollbacks: Family::default(),
+            points: Family::default(),
+            mailbox_entries: Family::default(),
+            mailbox_age_seconds: Family::default(),
+            mailbox_dead: Family::default(),
+            redis_up: Gauge::default(),
+            ready: Gauge::default(),
+            units_running: Gauge::default(),
+            units_failed: Gauge::default(),
+        };
+        metrics.register();
+        Arc::new(metrics)
+    }
+
+    fn register(&mut self) {
+        let r = &mut self.registry;
+        r.register("commits", "commits by their answer", self.commits.clone());
+        let help = "time from sending a commit to its answer";
+        r.register_with_unit("commit", help, Unit::Seconds, self.commit_seconds.clone());
+        r.register("entries", "mailbox entries acknowledged by commits", self.entries.clone());
+        r.register("restarts", "restarts of units by reason", self.restarts.clone());
+        r.register("lease_moves", "leases taken, given back and lost", self.leases.clone());
+        r.register("dead_letters", "mailbox entries set aside", self.dead_letters.clone());
+        r.register("rollbacks", "commits that a failover of redis took back", self.rollbacks.clone());
+        r.register("turn_points", "passages of each named point of a turn", self.points.clone());
+        r.register("mailbox_entries", "entries that wait in a mailbox", self.mailbox_entries.clone());
+        let help = "age of the oldest entry that waits in a mailbox";
+        r.register_with_unit("mailbox_age", help, Unit::Seconds, self.mailbox_age_seconds.clone());
+        r.register("mailbox_dead", "entries in a dead-letter stream", self.mailbox_dead.clone());
+        r.register("redis_up", "1 while redis answers", self.redis_up.clone());
+        r.register("ready", "1 while the node takes work", self.ready.clone());
+        r.register("units_running", "units that run on this node", self.units_running.clone());
+        r.register("units_failed", "units that this node gave up for a while", self.units_failed.clone());
+    }
+
+    /// The text form.
+    pub fn render(&self) -> String {
+        let mut text = String::new();
+        if encode(&mut text, &self.registry).is_err() {
+            // Writing into a String fails only if a metric's own encoding does.
+            text.clear();
+            let _ = writeln!(text, "# EOF");
+        }
+        text
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_carry_their_unit_and_kind() {
+        let metrics = Metrics::new();
+        let labels = ActorLabels { pipeline: "blocks.main".to_owned(), actor: "collector".to_owned() };
+        metrics.commit_seconds.get_or_create(&labels).observe(0.001);
+        metrics.entries.get_or_create(&labels).inc();
+        let text = metrics.render();
+        assert!(text.contains("gapless_commit_seconds_bucket{pipeline=\"blocks.main\",actor=\"collector\""), "{text}");
+        assert!(text.contains("gapless_entries_total{pipeline=\"blocks.main\",actor=\"collector\"} 1"), "{text}");
+    }
+}

@@ -1,0 +1,4 @@
+//! What people and programs see of a running node: log lines and metrics, each name written once.
+
+pub mod logging;
+pub mod metrics;
