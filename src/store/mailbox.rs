@@ -110,7 +110,7 @@ impl Store {
     }
 
     /// Waits until one of the mailboxes has an entry behind the id given with it, or the bell's block time is over.
-    /// Answers the places of those that have. Nothing is taken: the bell only wakes.
+    /// Answers the places of those that have, each with the newest id that it holds now. Nothing is taken.
     pub async fn wait_for_mail(
         &self,
         bell: &Link,
@@ -124,20 +124,19 @@ impl Store {
         for (_, after) in mailboxes {
             cmd.arg(after.to_string());
         }
+        let streams = match bell.call("XREAD", &cmd).await? {
+            Value::Nil => return Ok(Vec::new()),
+            value => Row::new("XREAD", value)?,
+        };
         let mut rung = Vec::new();
-        match bell.call("XREAD", &cmd).await? {
-            Value::Nil => {}
-            Value::Array(streams) => {
-                for stream in streams {
-                    let mut row = Row::new("XREAD", stream)?;
-                    let key = row.text()?;
-                    let last = row.entries()?.last().map(|entry| entry.id);
-                    if let (Some(place), Some(last)) = (keys.iter().position(|k| *k == key), last) {
-                        rung.push((place, last));
-                    }
-                }
+        for stream in streams.rest() {
+            let key = Row::new("XREAD", stream)?.text()?;
+            let mut newest = redis::cmd("XREVRANGE");
+            newest.arg(&key).arg("+").arg("-").arg("COUNT").arg(1);
+            let newest = reply::entries("XREVRANGE", bell.call("XREVRANGE", &newest).await?)?;
+            if let (Some(place), Some(entry)) = (keys.iter().position(|k| *k == key), newest.first()) {
+                rung.push((place, entry.id));
             }
-            other => return Err(reply::unexpected("XREAD", &other)),
         }
         Ok(rung)
     }

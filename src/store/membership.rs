@@ -10,12 +10,14 @@ use super::script;
 use crate::ids::{PipelineId, RandomId, Token, UnitId};
 
 /// What a node says of itself in each heartbeat; read by other nodes and by `gapless status`.
-#[derive(Debug, Clone, Serialize, Deserialize, PartialEq)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize, PartialEq)]
 pub struct NodeInfo {
     /// Its configured name; names may repeat, incarnations never do.
     pub name: String,
     /// Random, new at each start.
     pub incarnation: RandomId,
+    /// The id of its host: local units run only there.
+    pub host: String,
     /// Its process.
     pub pid: u32,
     /// The release that it runs.
