@@ -1,8 +1,8 @@
 //! Configuration: files, environment and arguments in, checked [`Settings`] or a report of every fault out.
 //!
-//! Three steps, each with its own words: [`layers`] (as written, with the place of every key), [`check`] and
-//! [`pipelines`] (every key read once, with its range), [`settings`] (what the program uses). `config/default.toml` is
-//! the lowest layer and holds every key.
+//! Three steps, each with its own words: `layers` (as written, with the place of every key), `check` and `pipelines`
+//! (every key read once, with its range), `settings` (what the program uses). `config/default.toml` is the lowest layer
+//! and holds every key.
 
 mod address;
 mod check;
