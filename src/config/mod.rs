@@ -46,6 +46,12 @@ pub fn choose_files(given: &[PathBuf]) -> Vec<PathBuf> {
     if given.is_empty() && default.exists() { vec![default.to_owned()] } else { given.to_vec() }
 }
 
+/// The variables of this process. What is not Unicode is replaced by `\u{fffd}`, which no key accepts where it matters,
+/// instead of ending the process as [`std::env::vars`] does.
+pub fn environment() -> impl Iterator<Item = (String, String)> {
+    std::env::vars_os().map(|(name, value)| (name.to_string_lossy().into_owned(), value.to_string_lossy().into_owned()))
+}
+
 impl Settings {
     /// Merges the defaults, `files` in order, the variables of `env` that begin with `GAPLESS__`, and `overrides`;
     /// later ones win, key by key, lists as a whole.

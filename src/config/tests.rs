@@ -399,6 +399,22 @@ fn secrets_come_from_files_too() {
 }
 
 #[test]
+fn a_long_report_is_cut_and_counted() {
+    let text = (0..60).map(|i| format!("[zzzzzz{i}]\n")).collect::<String>();
+    let report = Settings::from_text("a.toml", &text).expect_err("60 faults");
+    assert_eq!(report.count(), 60);
+    let text = report.to_string();
+    assert!(text.starts_with("the configuration has 60 faults:\n") && text.ends_with("\nand 10 more"), "{text}");
+    assert_eq!(headlines(&text).len(), 51);
+}
+
+#[test]
+fn lines_cannot_move_the_cursor_of_a_terminal() {
+    let report = report("[node]\nname = \"\\u001b[2J\"\n");
+    assert!(!report.contains('\u{1b}'), "{report:?}");
+}
+
+#[test]
 fn files_that_cannot_be_read_are_refused() {
     let missing = Settings::load(&["no/such.toml".into()], std::iter::empty(), Overrides::default());
     let missing = missing.expect_err("no file").to_string();
