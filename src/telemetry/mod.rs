@@ -2,3 +2,5 @@
 
 pub mod logging;
 pub mod metrics;
+
+pub use logging::init_logging;

@@ -1,0 +1,239 @@
+//! From the merged tables to settings: every key of the node with its range, and what must fit together.
+
+use config::{Map, Value, ValueKind};
+
+use super::address;
+use super::pipelines;
+use super::section::{Notes, Section};
+use super::settings::{
+    LogFormat, LogSettings, MailboxSettings, NodeSettings, OnUnsafe, RedisAddress, RedisSettings, Secret, Settings,
+    SupervisorSettings,
+};
+use crate::ids::is_name;
+
+/// The tables of this version.
+const TABLES: [&str; 8] = ["redis", "node", "log", "supervisor", "mailbox", "defaults", "blocks", "selftest"];
+/// The kinds whose defaults can be set.
+const KINDS: [&str; 2] = ["blocks", "selftest"];
+/// Kinds of pipelines that this version does not have.
+const LATER: [&str; 4] = ["firehose", "logs", "shards", "sync"];
+
+/// Reads everything; what is wrong stands in `notes` afterwards.
+pub(super) fn settings(mut merged: Map<String, Value>, notes: &mut Notes) -> Settings {
+    unknown_tables("", &merged, &TABLES, notes);
+    let mut defaults = table(merged.remove("defaults"), "defaults", notes);
+    unknown_tables("defaults.", &defaults, &KINDS, notes);
+    let blocks_defaults = table(defaults.remove("blocks"), pipelines::BLOCKS_DEFAULTS, notes);
+    let selftest_defaults = table(defaults.remove("selftest"), pipelines::SELFTEST_DEFAULTS, notes);
+    let settings = Settings {
+        redis: section(&mut merged, "redis", notes, redis),
+        node: section(&mut merged, "node", notes, node),
+        log: section(&mut merged, "log", notes, log),
+        supervisor: section(&mut merged, "supervisor", notes, supervisor),
+        mailbox: section(&mut merged, "mailbox", notes, mailbox),
+        blocks: pipelines::all_blocks(table(merged.remove("blocks"), "blocks", notes), blocks_defaults, notes),
+        selftest: pipelines::all_selftests(
+            table(merged.remove("selftest"), "selftest", notes),
+            selftest_defaults,
+            notes,
+        ),
+    };
+    if settings.redis.lease_timeout * 2 > settings.node.lease && notes.faults.is_empty() {
+        let keys = ["redis.lease_timeout_ms", "node.lease_seconds"];
+        let key = keys.into_iter().find(|key| !notes.places.of_value(key).is_default()).unwrap_or(keys[0]);
+        notes.clash(
+            key,
+            "lease_timeout_ms must be at most half of lease_seconds, so that a slow renewal can be repeated",
+        );
+    }
+    settings
+}
+
+/// The entries of a table; anything else in its place is a fault.
+pub(super) fn table(value: Option<Value>, path: &str, notes: &mut Notes) -> Map<String, Value> {
+    match value.map(|value| value.kind) {
+        None => Map::new(),
+        Some(ValueKind::Table(entries)) => entries,
+        Some(_) => {
+            notes.fault(path, "must be a table; write its keys below a line with its name in square brackets");
+            // Its keys are not missing: they were never looked for.
+            notes.incomplete = true;
+            Map::new()
+        }
+    }
+}
+
+fn section<T>(
+    merged: &mut Map<String, Value>,
+    name: &str,
+    notes: &mut Notes,
+    read: impl FnOnce(&mut Section<'_>) -> T,
+) -> T {
+    let own = table(merged.remove(name), name, notes);
+    let mut section = Section::new(name, own, None, notes);
+    let settings = read(&mut section);
+    section.finish();
+    settings
+}
+
+fn unknown_tables(prefix: &str, tables: &Map<String, Value>, known: &[&str], notes: &mut Notes) {
+    for name in tables.keys().filter(|name| !known.contains(&name.as_str())) {
+        let path = format!("{prefix}{name}");
+        if LATER.contains(&name.as_str()) {
+            notes.fault(&path, "not in this version; it collects blocks, and selftest proves the runtime");
+        } else {
+            notes.unknown(&path, "unknown table", known.iter().copied());
+        }
+    }
+}
+
+const SAFETY: [(&str, OnUnsafe); 2] = [("refuse", OnUnsafe::Refuse), ("warn", OnUnsafe::Warn)];
+
+fn redis(s: &mut Section<'_>) -> RedisSettings {
+    let url = s.parsed("url", address::redis).unwrap_or(RedisAddress::Managed);
+    let settings = RedisSettings {
+        data_dir: s.folder("data_dir"),
+        prefix: s.parsed("prefix", prefix).unwrap_or_default(),
+        managed_port: u16::try_from(s.number("managed_port", 0..=65_535, "")).unwrap_or_default(),
+        password: redis_password(s, &url),
+        connect_timeout: s.millis("connect_timeout_ms", 10..=60_000),
+        command_timeout: s.millis("command_timeout_ms", 50..=60_000),
+        lease_timeout: s.millis("lease_timeout_ms", 20..=60_000),
+        reconnect_min: s.millis("reconnect_min_ms", 1..=60_000),
+        reconnect_max: s.millis("reconnect_max_ms", 1..=600_000),
+        eviction: s.word("eviction", &SAFETY).unwrap_or(OnUnsafe::Refuse),
+        persistence: s.word("persistence", &SAFETY).unwrap_or(OnUnsafe::Refuse),
+        url,
+    };
+    if settings.reconnect_min > settings.reconnect_max {
+        s.pair(["reconnect_min_ms", "reconnect_max_ms"], "reconnect_min_ms must not be above reconnect_max_ms");
+    }
+    settings
+}
+
+fn prefix(text: &str) -> Result<String, String> {
+    let fault = || "must be 1 to 64 of a-z, 0-9 and _".to_owned();
+    if is_name(text) { Ok(text.to_owned()) } else { Err(fault()) }
+}
+
+/// The password, from wherever it was given; twice is a fault, since one of the two would be ignored.
+fn redis_password(s: &mut Section<'_>, url: &RedisAddress) -> Option<Secret> {
+    let direct = s.parsed("password", |text| Ok(text.to_owned())).filter(|text| !text.is_empty());
+    let direct = direct.map(|text| Secret::new(&text));
+    let file = s.secret_file("password_file");
+    let key = if direct.is_some() { "password" } else { "password_file" };
+    if direct.is_some() && file.is_some() {
+        s.conflict("password_file", "the password stands in redis.password too; keep one of the two");
+    }
+    let password = direct.or(file);
+    if password.is_some() && *url == RedisAddress::Managed {
+        s.conflict(key, "a managed Redis has no password; leave it empty, or set redis.url");
+    }
+    if password.is_some() && address::has_password(url) {
+        s.conflict(key, "redis.url holds a password too; keep one of the two");
+    }
+    password
+}
+
+fn node(s: &mut Section<'_>) -> NodeSettings {
+    NodeSettings {
+        name: s.parsed("name", node_name).unwrap_or_default(),
+        http: s.parsed("http", address::listen).unwrap_or_default(),
+        lease: s.seconds("lease_seconds", 1..=300),
+        drain: s.seconds("drain_seconds", 1..=3600),
+        turn_grace: s.millis("turn_grace_ms", 0..=60_000),
+        token: s.secret_file("token_file"),
+        state_dir: s.folder("state_dir"),
+        workers: s.size("workers", 1..=64, ""),
+        rollback_horizon: s.seconds("rollback_horizon_seconds", 0..=604_800),
+    }
+}
+
+fn node_name(text: &str) -> Result<String, String> {
+    let name = if text.is_empty() { host_name() } else { text.to_owned() };
+    let fits = (1..=64).contains(&name.len())
+        && name.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-'));
+    match (fits, text.is_empty()) {
+        (true, _) => Ok(name),
+        (false, true) => {
+            Err("the host name cannot be used as it is; set one of 1 to 64 of A-Z a-z 0-9 . _ -".to_owned())
+        }
+        (false, false) => Err("must be 1 to 64 of A-Z a-z 0-9 . _ -".to_owned()),
+    }
+}
+
+/// The name of this machine as the kernel has it, else as the shell has it; may be empty.
+fn host_name() -> String {
+    let kernel = std::fs::read_to_string("/proc/sys/kernel/hostname").map(|name| name.trim().to_owned());
+    kernel.ok().filter(|name| !name.is_empty()).or_else(|| std::env::var("HOSTNAME").ok()).unwrap_or_default()
+}
+
+fn log(s: &mut Section<'_>) -> LogSettings {
+    LogSettings {
+        level: s.parsed("level", log_level).unwrap_or_default(),
+        format: s.word("format", &[("text", LogFormat::Text), ("json", LogFormat::Json)]).unwrap_or(LogFormat::Text),
+    }
+}
+
+/// `LEVEL` or `MODULE=LEVEL`, with commas. Checked here, since the filter itself takes a mistyped level for a module
+/// and then logs nothing.
+fn log_level(text: &str) -> Result<String, String> {
+    const LEVELS: [&str; 6] = ["off", "error", "warn", "info", "debug", "trace"];
+    let good = |part: &str| {
+        let (module, level) = part.rsplit_once('=').unwrap_or(("gapless", part));
+        let named = !module.is_empty() && module.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b':'));
+        named && LEVELS.contains(&level)
+    };
+    if text.split(',').all(good) {
+        return Ok(text.to_owned());
+    }
+    Err(format!("must be {}, or such words for modules, as in \"info,gapless::store=debug\"", LEVELS.join(", ")))
+}
+
+fn supervisor(s: &mut Section<'_>) -> SupervisorSettings {
+    let settings = SupervisorSettings {
+        backoff_min: s.millis("backoff_min_ms", 1..=60_000),
+        backoff_max: s.millis("backoff_max_ms", 1..=3_600_000),
+        healthy: s.seconds("healthy_seconds", 1..=86_400),
+        restarts_max: s.count("restarts_max", 1..=1000),
+        restart_window: s.seconds("restart_window_seconds", 1..=86_400),
+        failed_cooldown: s.seconds("failed_cooldown_seconds", 1..=86_400),
+        hang: s.seconds("hang_seconds", 1..=3600),
+        blocked: s.seconds("blocked_seconds", 1..=3600),
+        blocked_exit: s.seconds("blocked_exit_seconds", 1..=3600),
+    };
+    if settings.backoff_min > settings.backoff_max {
+        s.pair(["backoff_min_ms", "backoff_max_ms"], "backoff_min_ms must not be above backoff_max_ms");
+    }
+    if settings.blocked >= settings.blocked_exit {
+        s.pair(
+            ["blocked_seconds", "blocked_exit_seconds"],
+            "blocked_seconds must be below blocked_exit_seconds: a thread is reported before it ends the node",
+        );
+    }
+    settings
+}
+
+fn mailbox(s: &mut Section<'_>) -> MailboxSettings {
+    let settings = MailboxSettings {
+        capacity: s.number("capacity", 1..=10_000_000, ""),
+        turn_entries_max: s.size("turn_entries_max", 1..=10_000, ""),
+        turn_bytes_max: s.size("turn_bytes_max", 1024..=16_777_216, " of bytes"),
+        entry_bytes_max: s.size("entry_bytes_max", 256..=16_777_216, " of bytes"),
+        failed_attempts_max: s.count("failed_attempts_max", 1..=1000),
+        unfinished_attempts_max: s.count("unfinished_attempts_max", 1..=1000),
+        dead_letters_max: s.number("dead_letters_max", 1..=1_000_000, ""),
+        dedupe_window: s.seconds("dedupe_window_seconds", 0..=604_800),
+        dedupe_entries_max: s.number("dedupe_entries_max", 1..=10_000_000, ""),
+        history_max: s.count("history_max", 1..=1000),
+        history_interval: s.seconds("history_interval_seconds", 1..=86_400),
+        state_bytes_max: s.size("state_bytes_max", 1024..=65_536, " of bytes"),
+    };
+    if settings.entry_bytes_max > settings.turn_bytes_max {
+        s.pair(
+            ["entry_bytes_max", "turn_bytes_max"],
+            "entry_bytes_max must not be above turn_bytes_max: such an entry would fit into no turn",
+        );
+    }
+    settings
+}

@@ -1,0 +1,243 @@
+//! The tables of the pipelines: every key with its range, and what two pipelines must not share.
+
+use std::collections::BTreeMap;
+use std::path::{Component, Path, PathBuf};
+
+use config::{Map, Value, ValueKind};
+
+use super::address;
+use super::check::table;
+use super::section::{Found, Notes, Section, whole};
+use super::settings::{BlocksSettings, ChainDialect, SecretUrl, SelftestSettings, Start};
+use crate::ids::is_name;
+use crate::messages::heights::{HEIGHT_MAX, Height};
+
+/// Where the defaults of `blocks` stand.
+pub(super) const BLOCKS_DEFAULTS: &str = "defaults.blocks";
+/// Where the defaults of `selftest` stand.
+pub(super) const SELFTEST_DEFAULTS: &str = "defaults.selftest";
+/// Most endpoints of one chain.
+const ENDPOINTS_MAX: usize = 64;
+/// Dialects of the design that this version does not speak.
+const DIALECTS_LATER: [&str; 3] = ["cometbft", "cosmos-rest", "esplora"];
+
+/// Every `[blocks.NAME]`.
+pub(super) fn all_blocks(
+    tables: Map<String, Value>,
+    defaults: Map<String, Value>,
+    notes: &mut Notes,
+) -> BTreeMap<String, BlocksSettings> {
+    let pipelines = all("blocks", BLOCKS_DEFAULTS, tables, defaults, notes, blocks);
+    separate_stores(&pipelines, notes);
+    pipelines
+}
+
+/// Every `[selftest.NAME]`.
+pub(super) fn all_selftests(
+    tables: Map<String, Value>,
+    defaults: Map<String, Value>,
+    notes: &mut Notes,
+) -> BTreeMap<String, SelftestSettings> {
+    all("selftest", SELFTEST_DEFAULTS, tables, defaults, notes, selftest)
+}
+
+fn all<T>(
+    kind: &str,
+    defaults_path: &'static str,
+    tables: Map<String, Value>,
+    defaults: Map<String, Value>,
+    notes: &mut Notes,
+    read: fn(&mut Section<'_>) -> T,
+) -> BTreeMap<String, T> {
+    // The defaults are read like a pipeline, so that a fault in them shows before the first pipeline exists.
+    let mut section = Section::new(defaults_path, defaults.clone(), None, notes);
+    read(&mut section);
+    section.finish();
+    let mut pipelines = BTreeMap::new();
+    for (name, value) in tables {
+        let path = format!("{kind}.{name}");
+        if !is_name(&name) {
+            notes.fault(&path, "a pipeline is named with 1 to 64 of a-z, 0-9 and _; rename it");
+        }
+        if !matches!(value.kind, ValueKind::Table(_)) {
+            notes.fault(
+                &path,
+                &format!("must be a table; name the pipeline, for example [{kind}.main], and set it there"),
+            );
+            continue;
+        }
+        let own = table(Some(value), &path, notes);
+        let mut section = Section::new(&path, own, Some((defaults_path, defaults.clone())), notes);
+        let settings = read(&mut section);
+        section.finish();
+        pipelines.insert(name, settings);
+    }
+    pipelines
+}
+
+fn blocks(s: &mut Section<'_>) -> BlocksSettings {
+    let settings = BlocksSettings {
+        chain: s.parsed("chain", dialect).unwrap_or(ChainDialect::Evm),
+        endpoints: endpoints(s),
+        start: start(s),
+        end: optional_height(s, "end"),
+        store: store(s),
+        confirmations: s.number("confirmations", 1..=512, ""),
+        poll: s.millis("poll_ms", 10..=3_600_000),
+        chain_id: chain_id(s),
+        request_timeout: s.seconds("request_timeout_seconds", 1..=600),
+        batch_heights: s.nonzero("batch_heights", 1000),
+        response_bytes_max: s.size("response_mb_max", 1..=1024, " of mebibytes").saturating_mul(1 << 20),
+        task_heights: s.nonzero("task_heights", 10_000),
+        slots: s.count("slots", 1..=64),
+        task_capacity: s.number("task_capacity", 1..=1_000_000, ""),
+        request_age: s.seconds("request_age_seconds", 1..=86_400),
+        attempts_max: s.count("attempts_max", 1..=1000),
+    };
+    if let (Start::Height(start), Some(end)) = (settings.start, settings.end)
+        && end < start
+    {
+        s.pair(["end", "start"], &format!("end must not be below start, {end} is below {start}"));
+    }
+    settings
+}
+
+fn store(s: &mut Section<'_>) -> PathBuf {
+    let store = s.parsed("store", address::store);
+    if store.as_ref().is_some_and(|store| store.as_os_str().is_empty()) {
+        s.missing("store", "name a folder of its own, for example store = \"data/blocks/mainnet\"");
+    }
+    store.unwrap_or_default()
+}
+
+fn dialect(text: &str) -> Result<ChainDialect, String> {
+    match text {
+        "evm" => Ok(ChainDialect::Evm),
+        later if DIALECTS_LATER.contains(&later) => Err("comes later; this version speaks \"evm\"".to_owned()),
+        _ => Err("must be \"evm\"".to_owned()),
+    }
+}
+
+fn endpoints(s: &mut Section<'_>) -> Vec<SecretUrl> {
+    let Some(items) = s.list("endpoints") else {
+        return Vec::new();
+    };
+    if items.is_empty() {
+        s.missing("endpoints", "name at least one, for example endpoints = [\"http://127.0.0.1:8545\"]");
+    }
+    if items.len() > ENDPOINTS_MAX {
+        s.conflict("endpoints", &format!("must hold at most {ENDPOINTS_MAX}"));
+    }
+    let mut urls: Vec<SecretUrl> = Vec::new();
+    for item in items.into_iter().take(ENDPOINTS_MAX) {
+        let parsed = match &item.value {
+            ValueKind::String(text) => address::endpoint(text),
+            _ => Err("must be a URL in double quotes".to_owned()),
+        };
+        match parsed {
+            Ok(url) if urls.contains(&url) => s.refuse(&item.path, &item.value, "stands in the list twice; drop one"),
+            Ok(url) => urls.push(url),
+            Err(what) => s.refuse(&item.path, &item.value, &what),
+        }
+    }
+    urls
+}
+
+fn start(s: &mut Section<'_>) -> Start {
+    let Some(found) = s.find("start") else {
+        return Start::Latest;
+    };
+    match (text_of(&found), height(&found)) {
+        (Some("latest"), _) => Start::Latest,
+        (Some(""), _) => {
+            s.missing(
+                "start",
+                "choose start = 0 for the whole chain, a height, or \"latest\" for what comes from now on",
+            );
+            Start::Latest
+        }
+        (_, Some(height)) => Start::Height(height),
+        (_, None) => {
+            s.refuse(&found.path, &found.value, &format!("must be a height, 0 to {HEIGHT_MAX}, or \"latest\""));
+            Start::Latest
+        }
+    }
+}
+
+fn optional_height(s: &mut Section<'_>, key: &'static str) -> Option<Height> {
+    let found = s.find(key).filter(|found| text_of(found) != Some(""))?;
+    let height = height(&found);
+    if height.is_none() {
+        s.refuse(&found.path, &found.value, &format!("must be a height, 0 to {HEIGHT_MAX}, or \"\" for none"));
+    }
+    height
+}
+
+fn height(found: &Found) -> Option<Height> {
+    whole(found).filter(|height| *height <= HEIGHT_MAX)
+}
+
+fn text_of(found: &Found) -> Option<&str> {
+    match &found.value {
+        ValueKind::String(text) => Some(text),
+        _ => None,
+    }
+}
+
+/// The id in decimal: chains write it as a number, as text, or (EVM nodes) in hexadecimal.
+fn chain_id(s: &mut Section<'_>) -> Option<String> {
+    let found = s.find("chain_id").filter(|found| text_of(found) != Some(""))?;
+    let number = match text_of(&found) {
+        Some(text) => match text.strip_prefix("0x") {
+            Some(digits) => u64::from_str_radix(digits, 16).ok(),
+            None => text.parse().ok(),
+        },
+        None => whole(&found),
+    };
+    if number.is_none() {
+        s.refuse(&found.path, &found.value, "must be the number of the chain, 1 or \"0x1\", or \"\" for any");
+    }
+    number.map(|number| number.to_string())
+}
+
+fn selftest(s: &mut Section<'_>) -> SelftestSettings {
+    SelftestSettings {
+        actors: s.count("actors", 1..=64),
+        messages: s.number("messages", 0..=1_000_000_000, ""),
+        batch: s.count("batch", 1..=1000),
+        panic_every: std::num::NonZeroU64::new(s.number("panic_every", 0..=1_000_000_000, "")),
+        hang_every: std::num::NonZeroU64::new(s.number("hang_every", 0..=1_000_000_000, "")),
+        seed: s.number("seed", 0..=i64::MAX.unsigned_abs(), ""),
+    }
+}
+
+/// Refuses two pipelines with one store, or with one inside the other: each would take the other's files for its own.
+fn separate_stores(pipelines: &BTreeMap<String, BlocksSettings>, notes: &mut Notes) {
+    let stores: Vec<(&String, PathBuf)> = pipelines
+        .iter()
+        .filter(|(_, settings)| !settings.store.as_os_str().is_empty())
+        .map(|(name, settings)| (name, plain(&settings.store)))
+        .collect();
+    for (index, (name, store)) in stores.iter().enumerate() {
+        let clash = stores[..index].iter().find(|(_, other)| store.starts_with(other) || other.starts_with(store));
+        if let Some((other, _)) = clash {
+            let what = format!("blocks.{other} has this folder, or one inside or around it; give each its own");
+            notes.clash(&format!("blocks.{name}.store"), &what);
+        }
+    }
+}
+
+/// The path from the root, without `.` and `..`, as written (links are not followed: the folder may not exist yet).
+fn plain(path: &Path) -> PathBuf {
+    let mut plain = PathBuf::new();
+    for part in std::path::absolute(path).unwrap_or_else(|_| path.to_owned()).components() {
+        match part {
+            Component::ParentDir => {
+                plain.pop();
+            }
+            Component::CurDir => {}
+            Component::Prefix(_) | Component::RootDir | Component::Normal(_) => plain.push(part),
+        }
+    }
+    plain
+}
