@@ -8,20 +8,11 @@
 //! trash/<milliseconds>-<incarnation>-<n>-<name>       moved away; destroyed after the rollback horizon
 //! ```
 //!
-//! One store is (1) the block file by the steps of `durable`, (2) its meta file by the same steps, (3) one sync of each
-//! folder for the whole batch; only then is anything reported.
-//!
-//! | a crash | leaves | next time |
-//! |---|---|---|
-//! | within (1) | nothing under the name, or the whole block file | written, or found |
-//! | between (1) and (2) | a block without meta: `NoDigest` | found; its meta is written for the bytes that stand there |
-//! | before (3), with a power cut | either file, both or none; each whole | a missing one is written; a meta that speaks of other bytes goes to the trash |
-//! | while a wrong file is moved away | it stands in its place, or in the trash | moved, or written anew |
-//! | while a block is discarded | its meta alone may stay | no block of that name: missing; the meta is judged at the next store |
+//! How one block gets there, and what a crash leaves at each step: `block_room`.
 
-use std::collections::{BTreeSet, HashSet};
-use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::collections::BTreeSet;
+use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::stream::{self, StreamExt, TryStreamExt};
@@ -30,11 +21,11 @@ use tokio::sync::Semaphore;
 use crate::messages::block::{Block, BlockHash, BlockRef};
 use crate::messages::heights::{Height, HeightRange, HeightSet};
 
-use super::block_check::{Judge, StoredBlock, Verdict, hashes_at};
-use super::block_meta::{BlockMeta, Digest, META_BYTES_MAX};
-use super::block_names::{BlockPaths, folder_of, folder_path, folders, list};
-use super::durable::{Opened, Placed, Scratch, create_folder, sync_folder};
-use super::trash::Trash;
+use super::block_check::{StoredBlock, Verdict, hashes_at};
+use super::block_meta::Digest;
+use super::block_names::{folder_of, folder_path, folders, list};
+use super::block_room::Room;
+use super::durable::sync_folder;
 use super::{SinkError, blocking};
 
 /// The largest block file that is written or read: far above any chain's, and still no danger to a node.
@@ -45,12 +36,6 @@ pub const CHECK_HEIGHTS_MAX: u64 = 10_000;
 
 /// How many blocks one blocking task writes before its thread is free for others.
 const TASK_BLOCKS_MAX: usize = 16;
-
-/// How often one name is tried again because others changed it meanwhile.
-const PLACE_ATTEMPTS_MAX: usize = 4;
-
-/// How many folders are remembered as durable; forgetting one costs a sync.
-const FOLDERS_KNOWN_MAX: usize = 4_096;
 
 /// Reads a block's identity from its raw bytes. It is given hostile bytes, and must not panic.
 pub type ParseBlock = fn(&[u8]) -> Result<BlockRef, String>;
@@ -77,31 +62,17 @@ pub struct BlockFiles {
     writers: usize,
 }
 
-/// What the blocking side works with.
-#[derive(Debug)]
-struct Room {
-    blocks: PathBuf,
-    scratch: Scratch,
-    trash: Trash,
-    parse: ParseBlock,
-    folders_known: Mutex<HashSet<PathBuf>>,
-}
-
 impl BlockFiles {
     /// Opens the store below `root`: creates its folders durably and sweeps stale temporaries. Blocks the thread for
     /// a few file operations. `writers` (at least 1) bounds the threads that write at a time, those of cut turns
     /// included. A crash leaves folders, and opening again goes on.
     pub fn open(root: &Path, incarnation: &str, parse: ParseBlock, writers: usize) -> Result<Self, SinkError> {
-        let scratch = Scratch::open(&root.join("tmp"), incarnation)?;
-        let trash = Trash::open(&root.join("trash"), incarnation)?;
-        let blocks = root.join("blocks");
-        create_folder(&blocks)?;
-        let swept = scratch.sweep()?;
+        let room = Arc::new(Room::open(root, incarnation, parse)?);
+        let swept = room.scratch.sweep()?;
         if swept > 0 {
             tracing::info!(store = %root.display(), swept, "stale temporary files removed");
         }
         let writers = writers.max(1);
-        let room = Arc::new(Room { blocks, scratch, trash, parse, folders_known: Mutex::default() });
         Ok(Self { room, free_writers: Arc::new(Semaphore::new(writers)), writers })
     }
 
@@ -230,105 +201,14 @@ impl BlockFiles {
     }
 }
 
-impl Room {
-    fn judge(&self) -> Judge<'_> {
-        Judge { blocks: &self.blocks, parse: self.parse }
-    }
-
-    /// Makes one block and its meta stand under their names; durable but for the sync of their folder.
-    fn store(&self, block: &Block) -> Result<Stored, SinkError> {
-        let id = &block.id;
-        let paths = BlockPaths::new(&self.blocks, id.height, &id.hash)?;
-        if block.raw.len() as u64 > BLOCK_BYTES_MAX {
-            return Err(SinkError::refused(&paths.block, format!("it is larger than {BLOCK_BYTES_MAX} bytes")));
-        }
-        self.create_folder_once(&paths.folder)?;
-        let (meta, found) = self.settle(&paths.block, &block.raw, BLOCK_BYTES_MAX, |raw| {
-            let there = self.judge().identify(id.height, &id.hash, raw)?;
-            if there.parent != id.parent {
-                return Err(format!("its parent is {}, not {}", there.parent, id.parent));
-            }
-            Ok(BlockMeta::new(&there, raw.len() as u64, Digest::of(raw)))
-        })?;
-        self.settle(&paths.meta, &meta.line(), META_BYTES_MAX, |line| BlockMeta::parse(line)?.agrees(&meta))?;
-        let id = BlockRef { height: meta.height, hash: meta.hash, parent: meta.parent, time: meta.time };
-        Ok(Stored { id, bytes: meta.bytes, digest: meta.blake3, found })
-    }
-
-    /// Makes `bytes` stand at `path`, unless a file that `accept` takes stands there: then that one stays. Returns what
-    /// `accept` says about the file that stands there, and whether it was found. A file that `accept` refuses, or that
-    /// cannot be synced, moves to the trash.
-    fn settle<T>(
-        &self,
-        path: &Path,
-        bytes: &[u8],
-        bytes_max: u64,
-        accept: impl Fn(&[u8]) -> Result<T, String>,
-    ) -> Result<(T, bool), SinkError> {
-        // Judged first: a file that would be refused once it stands there would be trashed and written for ever.
-        let ours = accept(bytes).map_err(|reason| SinkError::refused(path, reason))?;
-        for _ in 0..PLACE_ATTEMPTS_MAX {
-            let Some(there) = Opened::read(path, bytes_max)? else {
-                match self.scratch.write(bytes)?.place(path)? {
-                    Placed::New => return Ok((ours, false)),
-                    Placed::Exists => continue,
-                }
-            };
-            let judged = there.bytes.as_ref().map_err(Clone::clone).and_then(|bytes| accept(bytes));
-            // Whoever put it there may not have synced it (a restored backup); a failed sync is not believed twice.
-            let synced = || there.file.sync_data().map_err(|e| format!("it cannot be synced: {e}"));
-            match judged.and_then(|fact| synced().map(|()| fact)) {
-                Ok(fact) => return Ok((fact, true)),
-                Err(reason) => {
-                    let trashed = self.trash.take(path, Some(&there))?;
-                    tracing::warn!(file = %path.display(), reason, trashed, "a stored file is not what its name says; written anew");
-                }
-            }
-        }
-        Err(SinkError::Contended { path: path.to_owned() })
-    }
-
-    fn discard(
-        &self,
-        height: Height,
-        hash: &BlockHash,
-        why: &str,
-        judged: Option<&Opened>,
-    ) -> Result<Vec<String>, SinkError> {
-        let paths = BlockPaths::new(&self.blocks, height, hash)?;
-        let block = self.trash.take(&paths.block, judged)?;
-        if judged.is_some() && block.is_none() {
-            // Another file stands there by now; the meta is its own.
-            return Ok(Vec::new());
-        }
-        let meta = self.trash.take(&paths.meta, None)?;
-        let names: Vec<String> = block.into_iter().chain(meta).collect();
-        tracing::info!(height, %hash, why, trashed = ?names, "block moved to the trash");
-        Ok(names)
-    }
-
-    /// Creates the folder durably, unless this process knows that it is.
-    fn create_folder_once(&self, folder: &Path) -> Result<(), SinkError> {
-        // A panic elsewhere leaves at worst a set that forgot a folder.
-        let known = || self.folders_known.lock().unwrap_or_else(PoisonError::into_inner);
-        if known().contains(folder) && folder.is_dir() {
-            return Ok(());
-        }
-        create_folder(folder)?;
-        let mut known = known();
-        if known.len() >= FOLDERS_KNOWN_MAX {
-            known.clear();
-        }
-        known.insert(folder.to_owned());
-        Ok(())
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use super::super::block_names::BlockPaths;
+    use super::super::durable::Placed;
     use super::*;
     use bytes::Bytes;
     use std::fs;
+    use std::path::PathBuf;
     use std::process::Command;
     use std::time::Instant;
 

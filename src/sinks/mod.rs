@@ -3,6 +3,7 @@
 //! | file | what it is for |
 //! |---|---|
 //! | [`block_files`] | the block store: store, read, check, discard |
+//! | `block_room` | one block on its way in, step by step, and what a crash leaves at each |
 //! | `block_check` | what stands at a height, judged by its bytes, its digest and its parent links |
 //! | `block_meta` | the line beside each block: its identity and the digest of its bytes |
 //! | `block_names` | heights and hashes as file names, and back |
@@ -14,6 +15,7 @@ mod block_check;
 pub mod block_files;
 mod block_meta;
 mod block_names;
+mod block_room;
 mod durable;
 pub mod store_marker;
 mod trash;
