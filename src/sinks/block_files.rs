@@ -37,6 +37,9 @@ pub const CHECK_HEIGHTS_MAX: u64 = 10_000;
 /// How many blocks one blocking task writes before its thread is free for others.
 const TASK_BLOCKS_MAX: usize = 16;
 
+/// How many threads read at a time: a check on a disk that hangs holds these, and no more.
+const READERS_MAX: usize = 4;
+
 /// Reads a block's identity from its raw bytes. It is given hostile bytes, and must not panic.
 pub type ParseBlock = fn(&[u8]) -> Result<BlockRef, String>;
 
@@ -59,6 +62,7 @@ pub struct Stored {
 pub struct BlockFiles {
     room: Arc<Room>,
     free_writers: Arc<Semaphore>,
+    free_readers: Arc<Semaphore>,
     writers: usize,
 }
 
@@ -73,7 +77,8 @@ impl BlockFiles {
             tracing::info!(store = %root.display(), swept, "stale temporary files removed");
         }
         let writers = writers.max(1);
-        Ok(Self { room, free_writers: Arc::new(Semaphore::new(writers)), writers })
+        let semaphore = |permits| Arc::new(Semaphore::new(permits));
+        Ok(Self { room, free_writers: semaphore(writers), free_readers: semaphore(READERS_MAX), writers })
     }
 
     /// Stores blocks; all of them are durable, with their digests, when it returns, in the order given.
@@ -181,21 +186,29 @@ impl BlockFiles {
         &self,
         work: impl FnOnce(&Room) -> Result<T, SinkError> + Send + 'static,
     ) -> Result<T, SinkError> {
-        let room = Arc::clone(&self.room);
-        blocking(move || work(&room)).await
+        self.run(&self.free_readers, work).await
     }
 
-    /// Work that changes the folder waits for one of the writers, and keeps it to its end even when its future is dropped:
-    /// on a disk that hangs, cut turns do not pile up threads.
     async fn write<T: Send + 'static>(
         &self,
         work: impl FnOnce(&Room) -> Result<T, SinkError> + Send + 'static,
     ) -> Result<T, SinkError> {
-        // The semaphore is never closed; if it were, nothing could be promised.
-        let permit = Arc::clone(&self.free_writers).acquire_owned().await.map_err(|_| SinkError::Stopping)?;
-        self.look(move |room| {
+        self.run(&self.free_writers, work).await
+    }
+
+    /// Work waits for a free thread, and keeps it to its end even when its future is dropped: on a disk that hangs,
+    /// cut turns do not pile up threads.
+    async fn run<T: Send + 'static>(
+        &self,
+        free: &Arc<Semaphore>,
+        work: impl FnOnce(&Room) -> Result<T, SinkError> + Send + 'static,
+    ) -> Result<T, SinkError> {
+        // The semaphores are never closed; if one were, nothing could be promised.
+        let permit = Arc::clone(free).acquire_owned().await.map_err(|_| SinkError::Stopping)?;
+        let room = Arc::clone(&self.room);
+        blocking(move || {
             let _permit = permit;
-            work(room)
+            work(&room)
         })
         .await
     }
@@ -432,6 +445,18 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_discard_that_was_cut_between_its_moves_is_a_missing_block() {
+        let root = tempfile::tempdir().expect("a folder");
+        let store = open(root.path(), "a");
+        store.store(vec![block(5)]).await.expect("stored");
+        store.room.trash.take(&paths(root.path(), &block(5)).block, None).expect("the first move").expect("was there");
+        assert_eq!(verdict(&store, 5).await, Verdict::Missing);
+        assert!(store.heights().await.expect("listed").is_empty());
+        assert_eq!(store.discard(5, &hash("b5"), "orphaned").await.expect("finished").len(), 1);
+        assert_eq!(count(root.path().join("blocks/0000000000")), 0);
+    }
+
+    #[tokio::test]
     async fn both_blocks_of_a_reorged_height_are_kept_and_told_apart() {
         let root = tempfile::tempdir().expect("a folder");
         let store = open(root.path(), "a");
@@ -495,29 +520,38 @@ mod tests {
         assert!(verdicts.iter().all(|(h, v)| *v == Verdict::Good(block(*h).id)));
     }
 
+    /// A mount of the test, gone with it however the test ends.
+    struct Mounted(PathBuf);
+
+    impl Drop for Mounted {
+        fn drop(&mut self) {
+            let unmounted = Command::new("umount").arg("-l").arg(&self.0).output();
+            println!("unmounted: {}", unmounted.is_ok_and(|o| o.status.success()));
+        }
+    }
+
     /// Needs the right to mount; prints a line where it is lacking.
     #[tokio::test]
     async fn a_full_disk_is_its_own_error_and_is_survived() {
         let root = tempfile::tempdir().expect("a folder");
-        let mount = |args: &[&str]| Command::new(args[0]).args(&args[1..]).arg(root.path()).output();
-        let mounted = mount(&["mount", "-t", "tmpfs", "-o", "size=256k", "tmpfs"]);
+        let mount = ["-t", "tmpfs", "-o", "size=256k", "tmpfs"];
+        let mounted = Command::new("mount").args(mount).arg(root.path()).output();
         if !mounted.is_ok_and(|o| o.status.success()) {
             println!("skipped: this user cannot mount a small tmpfs");
             return;
         }
-        let store = open(root.path(), "a");
+        let _mounted = Mounted(root.path().to_owned());
+        // One writer: several would still be at work when the first of them reports that the disk is full.
+        let store = BlockFiles::open(root.path(), "a", parse, 1).expect("a store");
         let big = |height: u64| {
             block_with(height, &format!("b{height}"), "p", &format!(r#","pad":"{}""#, "x".repeat(60_000)))
         };
         let outcome = store.store((0..10).map(big).collect()).await;
         fs::remove_file(paths(root.path(), &big(0)).block).expect("space is made");
         let after = store.store(vec![block(50)]).await;
-        let left = count(root.path().join("tmp"));
-        drop(store);
-        assert!(mount(&["umount", "-l"]).is_ok_and(|o| o.status.success()));
         assert!(matches!(outcome, Err(SinkError::Full { .. })), "{outcome:?}");
         assert!(after.is_ok(), "{after:?}");
-        assert_eq!(left, 0, "what did not fit leaves no temporary");
+        assert_eq!(count(root.path().join("tmp")), 0, "what did not fit leaves no temporary");
     }
 
     #[tokio::test]
