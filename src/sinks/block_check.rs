@@ -1,0 +1,171 @@
+//! What stands at a height: judged by the bytes, the digest beside them, and the parent links.
+
+use std::path::Path;
+
+use bytes::Bytes;
+
+use crate::messages::block::{BlockHash, BlockRef};
+use crate::messages::heights::{Height, HeightRange};
+
+use super::SinkError;
+use super::block_files::{BLOCK_BYTES_MAX, ParseBlock};
+use super::block_meta::{BlockMeta, Digest, META_BYTES_MAX};
+use super::block_names::{BlockPaths, Listing, folder_of, folder_range, list};
+use super::durable::Opened;
+
+/// What a check found at one height.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Verdict {
+    /// The file is the block that its name says, and its bytes have the digest beside it.
+    Good(BlockRef),
+    /// No file.
+    Missing,
+    /// A file stands there, but it is not what was stored.
+    Altered {
+        /// The hash in its name.
+        hash: BlockHash,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// The file is the block, but no digest stands beside it: its store was cut by a crash and never reported as
+    /// durable. Storing the block again completes it.
+    NoDigest(BlockRef),
+    /// A good block, but another one than was expected there: the links do not meet.
+    Other {
+        /// What stands there.
+        found: BlockRef,
+        /// What should: the parent of the block above, or what the caller expected.
+        wanted: BlockHash,
+    },
+    /// Several good blocks, and nothing says which one belongs to the chain (after a reorg at the top of a range).
+    Several(Vec<BlockRef>),
+}
+
+impl Verdict {
+    /// The hash that the height below must have, as far as this verdict tells.
+    pub fn wanted_below(&self) -> Option<&BlockHash> {
+        match self {
+            Verdict::Good(id) | Verdict::NoDigest(id) | Verdict::Other { found: id, .. } => Some(&id.parent),
+            Verdict::Several(ids) => {
+                let first = ids.first()?;
+                ids.iter().all(|id| id.parent == first.parent).then_some(&first.parent)
+            }
+            Verdict::Missing | Verdict::Altered { .. } => None,
+        }
+    }
+}
+
+/// One file of a height, as it stands there.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StoredBlock {
+    /// The hash in its name.
+    pub hash: BlockHash,
+    /// Its bytes, good or not; empty if it is larger than [`BLOCK_BYTES_MAX`].
+    pub raw: Bytes,
+    /// The line beside it, if there is one that can be read.
+    pub meta: Option<BlockMeta>,
+    /// Whether all of this belongs together.
+    pub verdict: Verdict,
+}
+
+/// Judges the files below one `blocks` folder. Reads only; blocks the thread.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Judge<'a> {
+    /// The folder of the folders.
+    pub(super) blocks: &'a Path,
+    /// Reads a block's identity from its raw bytes.
+    pub(super) parse: ParseBlock,
+}
+
+impl Judge<'_> {
+    /// Judges the file of one block; none if there is no such file. The second value keeps the file open.
+    pub(super) fn file(self, height: Height, hash: &BlockHash) -> Result<Option<(StoredBlock, Opened)>, SinkError> {
+        let paths = BlockPaths::new(self.blocks, height, hash)?;
+        let Some(mut opened) = Opened::read(&paths.block, BLOCK_BYTES_MAX)? else { return Ok(None) };
+        let raw = std::mem::replace(&mut opened.bytes, Ok(Vec::new()));
+        let line = Opened::read(&paths.meta, META_BYTES_MAX)?;
+        let meta = line.map(|l| l.bytes.and_then(|bytes| BlockMeta::parse(&bytes)));
+        let id = match &raw {
+            Ok(raw) => self.identify(height, hash, raw),
+            Err(reason) => Err(reason.clone()),
+        };
+        let raw = Bytes::from(raw.unwrap_or_default());
+        let altered = |reason: &str| Verdict::Altered { hash: hash.clone(), reason: reason.to_owned() };
+        let verdict = match (id, &meta) {
+            (Err(reason), _) => altered(&reason),
+            (Ok(_), Some(Err(reason))) => altered(reason),
+            (Ok(id), None) => Verdict::NoDigest(id),
+            (Ok(id), Some(Ok(meta))) => match meta.agrees(&BlockMeta::new(&id, raw.len() as u64, Digest::of(&raw))) {
+                Ok(()) => Verdict::Good(id),
+                Err(reason) => altered(&reason),
+            },
+        };
+        let block = StoredBlock { hash: hash.clone(), raw, meta: meta.and_then(Result::ok), verdict };
+        Ok(Some((block, opened)))
+    }
+
+    /// Parses raw bytes and insists on the block that their name says.
+    pub(super) fn identify(self, height: Height, hash: &BlockHash, raw: &[u8]) -> Result<BlockRef, String> {
+        let id = (self.parse)(raw).map_err(|e| format!("its bytes are no block: {e}"))?;
+        if (id.height, &id.hash) == (height, hash) {
+            return Ok(id);
+        }
+        Err(format!("its bytes are block {} {}, not {height} {hash}", id.height, id.hash))
+    }
+
+    /// Judges one height among the hashes that a listing has for it.
+    fn height(self, height: Height, hashes: &[&BlockHash], wanted: Option<&BlockHash>) -> Result<Verdict, SinkError> {
+        let file = |hash: &BlockHash| Ok::<_, SinkError>(self.file(height, hash)?.map(|(block, _)| block.verdict));
+        if let Some(wanted) = wanted.filter(|w| hashes.contains(w)) {
+            return Ok(file(wanted)?.unwrap_or(Verdict::Missing));
+        }
+        let mut good = Vec::new();
+        let mut bad = None;
+        for hash in hashes {
+            match file(hash)? {
+                Some(Verdict::Good(id)) => good.push(id),
+                Some(verdict) => bad = bad.or(Some(verdict)),
+                None => {}
+            }
+        }
+        Ok(match (good.pop(), wanted) {
+            (None, _) => bad.unwrap_or(Verdict::Missing),
+            (Some(found), Some(wanted)) => Verdict::Other { found, wanted: wanted.clone() },
+            (Some(id), None) if good.is_empty() => Verdict::Good(id),
+            (Some(id), None) => {
+                good.push(id);
+                Verdict::Several(good)
+            }
+        })
+    }
+
+    /// Judges one height.
+    pub(super) fn one(self, height: Height, wanted: Option<&BlockHash>) -> Result<Verdict, SinkError> {
+        let listing = list(self.blocks, folder_of(height))?;
+        self.height(height, &hashes_at(&listing, height), wanted)
+    }
+
+    /// Judges a range from its top downwards, because a block names the one below it and not the one above: where a
+    /// reorg left several files, the link from above tells which one belongs to the chain.
+    pub(super) fn range(self, range: HeightRange, top: Option<BlockHash>) -> Result<Vec<(Height, Verdict)>, SinkError> {
+        let mut verdicts = Vec::new();
+        let mut wanted = top;
+        for folder in (folder_of(range.lo())..=folder_of(range.hi())).rev() {
+            let listing = list(self.blocks, folder)?;
+            let Some(part) = folder_range(folder).and_then(|r| r.intersect(range)) else { continue };
+            for height in (part.lo()..=part.hi()).rev() {
+                let verdict = self.height(height, &hashes_at(&listing, height), wanted.as_ref())?;
+                wanted = verdict.wanted_below().cloned();
+                verdicts.push((height, verdict));
+            }
+        }
+        verdicts.reverse();
+        Ok(verdicts)
+    }
+}
+
+/// The hashes that a listing has a block file of, for one height.
+pub(super) fn hashes_at(listing: &Listing, height: Height) -> Vec<&BlockHash> {
+    let blocks = listing.get(&height).into_iter().flatten();
+    blocks.filter(|(_, parts)| parts.block).map(|(hash, _)| hash).collect()
+}
