@@ -2,7 +2,7 @@
 //!
 //! The rooms, in reading order; each looks only downwards:
 //!
-//! 1. words: [`ids`], [`error`], [`config`], [`telemetry`], [`messages`]: plain data, no I/O;
+//! 1. words: [`ids`], [`config`], [`telemetry`], [`messages`]: plain data, no I/O;
 //! 2. the world: [`sources`] (in), [`sinks`] (out), [`store`] (Redis: the only room that knows keys and scripts);
 //! 3. work: [`actors`]: one actor a file, one shape;
 //! 4. life: [`supervisor`]: start, restart, placement, drain;
@@ -11,7 +11,6 @@
 pub mod actors;
 pub mod cli;
 pub mod config;
-pub mod error;
 pub mod http;
 pub mod ids;
 pub mod messages;

@@ -1,2 +1,7 @@
 //! The binary: parses, calls the library, and turns the outcome into an exit code.
-fn main() {}
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    gapless::cli::main().into()
+}

@@ -11,8 +11,7 @@ use actix::prelude::*;
 use serde::{Deserialize, Serialize};
 
 use super::turn::crash::CrashPoint;
-use super::turn::{self, Tick, Turn, Unit};
-use crate::error::Error;
+use super::turn::{self, Error, Tick, Turn, Unit};
 use crate::ids::EntryId;
 use crate::messages::tally::TallyMessage;
 use crate::store::effect::{Commit, Effect, Fields};

@@ -9,7 +9,7 @@ use super::heights::Height;
 ///
 /// Only `[0-9A-Za-z]` may occur, at most 128 bytes: it becomes part of a file name.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(transparent)]
+#[serde(try_from = "String")]
 pub struct BlockHash(String);
 
 impl BlockHash {
@@ -22,6 +22,14 @@ impl BlockHash {
     /// As it is stored.
     pub fn as_str(&self) -> &str {
         &self.0
+    }
+}
+
+impl TryFrom<String> for BlockHash {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        Self::new(&text)
     }
 }
 

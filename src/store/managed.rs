@@ -62,6 +62,18 @@ impl Managed {
         Ok(format!("redis://:{}@{}", password.trim(), address.trim()))
     }
 
+    /// Stops the server: for the last node that leaves. Data stays; the next node starts it again.
+    pub async fn shutdown(&self, link: &super::link::Link) -> Result<(), String> {
+        let link = link.with_patience(super::link::Patience::For(Duration::ZERO));
+        let mut cmd = redis::cmd("SHUTDOWN");
+        cmd.arg("NOSAVE");
+        match link.call("SHUTDOWN", &cmd).await {
+            // It ends without an answer.
+            Ok(_) | Err(super::StoreError::Unreachable { .. }) => Ok(()),
+            Err(error) => Err(error.to_string()),
+        }
+    }
+
     fn create_folder(&self) -> Result<(), String> {
         let mut builder = fs::DirBuilder::new();
         builder.recursive(true).mode(0o700);

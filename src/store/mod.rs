@@ -30,6 +30,7 @@ pub mod membership;
 pub mod options;
 mod reply;
 mod script;
+mod settings;
 pub mod startup;
 
 pub use error::StoreError;

@@ -8,11 +8,16 @@
 pub mod beat;
 pub mod bell;
 pub mod board;
+mod drain;
 pub mod life;
+mod lives;
+pub mod node;
+mod options;
 pub mod placement;
 pub mod restart;
 pub mod slot;
 pub mod watchdog;
+pub mod wiring;
 pub mod worker;
 
 use std::collections::BTreeMap;
@@ -21,18 +26,15 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::{mpsc, oneshot, watch};
 
-use crate::actors::turn::{Exit, Unit};
-use crate::error::{Error, Reaction};
-use crate::ids::{RandomId, UnitId};
-use crate::store::lease::Fate;
+use crate::ids::UnitId;
 use crate::store::link::{Class, Link, Patience};
 use crate::store::membership::{NodeInfo, UnitSeen};
 use crate::store::{Store, StoreError};
-use crate::telemetry::metrics::{LeaseLabels, LeaseMove, Metrics, RestartLabels, RestartReason};
+use crate::telemetry::metrics::Metrics;
 use bell::Bell;
 use board::{Board, Pulse};
-use life::{End, Event, Start, UnitSpec};
-use restart::{RestartOptions, Verdict};
+use life::{Event, UnitSpec};
+use restart::RestartOptions;
 use slot::{Phase, Slot, Stopping};
 use watchdog::{Hung, WatchdogOptions};
 use worker::Worker;
@@ -224,8 +226,6 @@ impl Supervisor {
         beat.min(slots).min(drain)
     }
 
-    // ---- beats -----------------------------------------------------------------------------------------------
-
     fn send_beat(&mut self, answers: mpsc::Sender<Beaten>) {
         self.beat_under_way = true;
         self.beat_due = Instant::now() + self.beat_period();
@@ -328,286 +328,5 @@ impl Supervisor {
         if matches!(slot.phase, Phase::Idle) && !draining && slot.may_take(rank, now, lease) {
             self.begin_life(id, false);
         }
-    }
-
-    // ---- lives -----------------------------------------------------------------------------------------------
-
-    fn begin_life(&mut self, id: &UnitId, only_settle: bool) {
-        let Some(slot) = self.slots.get_mut(id) else { return };
-        slot.phase = if only_settle { Phase::Releasing } else { Phase::Starting };
-        slot.free_since = None;
-        let start = Start {
-            spec: slot.spec.clone(),
-            previous: slot.previous.clone(),
-            fate: std::mem::take(&mut slot.fate),
-            only_settle,
-        };
-        let worker = &self.workers[slot.worker];
-        life::begin(worker, self.store.clone(), self.metrics.clone(), start, self.events.clone());
-    }
-
-    fn on_event(&mut self, event: Event) {
-        match event {
-            Event::Started { unit, abort } => self.on_started(unit, abort),
-            Event::NotAcquired { id, error } => self.on_not_acquired(&id, error),
-            Event::Ended { unit, end } => self.on_ended(&unit, end),
-            Event::Released { id } => self.on_released(&id),
-        }
-    }
-
-    fn on_started(&mut self, unit: Arc<Unit>, abort: tokio::task::AbortHandle) {
-        let id = unit.lease.unit().clone();
-        let Some(slot) = self.slots.get_mut(&id) else { return };
-        let held = unit.lease.held();
-        let before = &unit.lease.node_before;
-        let kind = if slot.previous.is_none() && !before.is_empty() && *before != self.me.name {
-            LeaseMove::TakenOver
-        } else {
-            LeaseMove::Acquired
-        };
-        tracing::info!(unit = %id, token = %held.token, seq = held.seq, before, "started");
-        if held.seq < slot.seq {
-            let (from, to) = (held.seq + 1, slot.seq);
-            tracing::warn!(unit = %id, from, to, "redis lost commits {from}..{to}; they are decided again");
-            self.metrics.rollbacks.get_or_create(&unit.labels()).inc_by(to - held.seq);
-        }
-        slot.seq = held.seq;
-        slot.previous = Some(held.owner);
-        let mut stopping = None;
-        if self.draining.is_some() {
-            unit.drain();
-            stopping = Some(Stopping::Drain(Instant::now() + self.options.turn_grace));
-        }
-        self.board.add_unit(unit.clone(), self.workers[slot.worker].pulse.clone());
-        self.bell.add(&unit);
-        slot.phase = Phase::Running { unit: unit.clone(), abort, since: Instant::now(), stopping };
-        self.count_lease(&unit, kind);
-    }
-
-    fn on_not_acquired(&mut self, id: &UnitId, error: StoreError) {
-        let Some(slot) = self.slots.get_mut(id) else { return };
-        let words = error.to_string();
-        match Error::from(error).reaction() {
-            // Another node was faster, or holds it: that is what leases are for.
-            Reaction::Reload | Reaction::Wait(_) => {
-                slot.previous = None;
-                if !matches!(slot.phase, Phase::Failed(_)) {
-                    slot.phase = Phase::Idle;
-                }
-            }
-            Reaction::StopNode => {
-                slot.phase = Phase::Idle;
-                self.stop.get_or_insert(words);
-            }
-            Reaction::Restart | Reaction::GiveUp => {
-                tracing::error!(unit = %id, error = words, "cannot be acquired");
-                slot.last_error = words;
-                slot.phase = Phase::Failed(Instant::now() + self.options.restart.cooldown);
-            }
-        }
-    }
-
-    fn on_ended(&mut self, unit: &Arc<Unit>, end: End) {
-        let id = unit.lease.unit().clone();
-        let held = unit.lease.held();
-        self.board.remove_unit(&held.owner);
-        self.bell.remove(&held.owner);
-        let Some(slot) = self.slots.get_mut(&id) else { return };
-        let Phase::Running { since, stopping, .. } = &slot.phase else { return };
-        let (ran, stopping) = (since.elapsed(), *stopping);
-        slot.seq = held.seq;
-        match (end, stopping) {
-            (End::Exit(Exit::StopNode(words)), _) => {
-                self.stop.get_or_insert(words);
-                self.release(unit);
-            }
-            (End::Exit(Exit::Reload(words)), _) => self.reload(unit, &words),
-            (End::Cut, Some(Stopping::Reload)) => self.reload(unit, "the renewal shows another holder or history"),
-            (End::Exit(Exit::Drained) | End::Cut, Some(Stopping::Drain(_)) | None) => self.release(unit),
-            (End::Exit(Exit::Drained), Some(Stopping::Reload | Stopping::Hung)) => self.release(unit),
-            (End::Exit(Exit::GivenUp(words)), _) => {
-                tracing::error!(unit = %id, error = words, "given up");
-                slot.last_error = words;
-                slot.phase = Phase::Failed(Instant::now() + self.options.restart.cooldown);
-                self.release_keeping_phase(unit);
-            }
-            (End::Exit(Exit::Failed(words)), _) => self.restart(unit, RestartReason::Error, words, ran),
-            (End::Panic(text), _) => self.restart(unit, RestartReason::Panic, format!("panic: {text}"), ran),
-            (End::Cut, Some(Stopping::Hung)) => {
-                let words = format!("no progress for {} s", self.options.watchdog.hang.as_secs_f32());
-                self.restart(unit, RestartReason::Hang, words, ran);
-            }
-        }
-    }
-
-    /// Another holder or another history: acquire again at once; whoever is entitled gets it.
-    fn reload(&mut self, unit: &Arc<Unit>, words: &str) {
-        let id = unit.lease.unit().clone();
-        tracing::info!(unit = %id, reason = words, "reloading");
-        self.count_restart(unit, RestartReason::Reload);
-        self.count_lease(unit, LeaseMove::Lost);
-        if self.draining.is_some() {
-            return self.release(unit);
-        }
-        self.begin_life(&id, false);
-    }
-
-    fn restart(&mut self, unit: &Arc<Unit>, reason: RestartReason, words: String, ran: Duration) {
-        let id = unit.lease.unit().clone();
-        self.count_restart(unit, reason);
-        let (options, draining) = (self.options.restart.clone(), self.draining.is_some());
-        let Some(slot) = self.slots.get_mut(&id) else { return };
-        slot.restarts_total += 1;
-        slot.last_error.clone_from(&words);
-        slot.fate = Fate::Failed(words.clone());
-        let verdict = slot.restarts.failed(&options, Instant::now(), ran, rand::random_range(0.5..=1.0));
-        match verdict {
-            // The attempt is written down before the lease goes.
-            _ if draining => self.begin_life(&id, true),
-            Verdict::After(pause) => {
-                tracing::error!(unit = %id, error = words, ?pause, "failed; restarting");
-                slot.phase = Phase::BackOff(Instant::now() + pause, unit.clone());
-            }
-            Verdict::GiveUp(cooldown) => {
-                tracing::error!(unit = %id, error = words, ?cooldown, "failed too often; given up for a while");
-                self.begin_life(&id, true);
-                if let Some(slot) = self.slots.get_mut(&id) {
-                    slot.phase = Phase::Failed(Instant::now() + cooldown);
-                }
-            }
-        }
-    }
-
-    fn release(&mut self, unit: &Arc<Unit>) {
-        if let Some(slot) = self.slots.get_mut(unit.lease.unit()) {
-            slot.phase = Phase::Releasing;
-        }
-        self.release_keeping_phase(unit);
-    }
-
-    fn release_keeping_phase(&mut self, unit: &Arc<Unit>) {
-        let Some(slot) = self.slots.get_mut(unit.lease.unit()) else { return };
-        slot.previous = None;
-        slot.elsewhere_since = None;
-        life::release(&self.workers[slot.worker], unit.clone(), self.events.clone());
-        self.count_lease(unit, LeaseMove::Released);
-    }
-
-    fn on_released(&mut self, id: &UnitId) {
-        let Some(slot) = self.slots.get_mut(id) else { return };
-        slot.previous = None;
-        if matches!(slot.phase, Phase::Releasing) {
-            slot.phase = Phase::Idle;
-        }
-    }
-
-    fn on_hung(&mut self, hung: &Hung) {
-        let Some(slot) = self.slots.get_mut(&hung.unit) else { return };
-        if let Phase::Running { unit, abort, stopping, .. } = &mut slot.phase
-            && unit.lease.held().owner == hung.owner
-        {
-            tracing::error!(unit = %hung.unit, "no progress; cutting the turn");
-            *stopping = Some(Stopping::Hung);
-            abort.abort();
-        }
-    }
-
-    /// Does what is due by time alone.
-    fn look_at_slots(&mut self) {
-        let now = Instant::now();
-        let due: Vec<UnitId> =
-            self.slots.iter().filter(|(_, s)| s.due().is_some_and(|at| at <= now)).map(|(id, _)| id.clone()).collect();
-        for id in due {
-            let Some(slot) = self.slots.get_mut(&id) else { continue };
-            match &mut slot.phase {
-                Phase::BackOff(..) => self.begin_life(&id, false),
-                Phase::Failed(_) => {
-                    slot.phase = Phase::Idle;
-                }
-                Phase::Running { abort, stopping, .. } => {
-                    // The grace is over: the turn is cut and not counted.
-                    abort.abort();
-                    *stopping = Some(Stopping::Drain(now + self.options.drain));
-                }
-                Phase::Idle | Phase::Starting | Phase::Releasing => {}
-            }
-        }
-        let running = self.slots.values().filter(|s| matches!(s.phase, Phase::Running { .. })).count();
-        let failed = self.slots.values().filter(|s| matches!(s.phase, Phase::Failed(_))).count();
-        self.metrics.units_running.set(i64::try_from(running).unwrap_or(i64::MAX));
-        self.metrics.units_failed.set(i64::try_from(failed).unwrap_or(i64::MAX));
-    }
-
-    // ---- drain -----------------------------------------------------------------------------------------------
-
-    fn begin_drain(&mut self) {
-        if self.draining.is_some() {
-            return;
-        }
-        tracing::info!("draining: giving all units away");
-        self.metrics.ready.set(0);
-        let now = Instant::now();
-        self.draining = Some(now + self.options.drain);
-        self.me.draining = true;
-        // The others must know before the units are free, or they would leave them to us.
-        self.beat_due = now;
-        let ids: Vec<UnitId> = self.slots.keys().cloned().collect();
-        for id in ids {
-            let Some(slot) = self.slots.get_mut(&id) else { continue };
-            match &mut slot.phase {
-                Phase::Running { unit, stopping, .. } => {
-                    unit.drain();
-                    *stopping = Some(Stopping::Drain(now + self.options.turn_grace));
-                }
-                Phase::BackOff(..) => self.begin_life(&id, true),
-                Phase::Failed(_) => slot.phase = Phase::Idle,
-                Phase::Idle | Phase::Starting | Phase::Releasing => {}
-            }
-        }
-    }
-
-    fn ended(&self) -> Option<Ended> {
-        if let Some(words) = &self.stop {
-            return Some(Ended::Stopped(words.clone()));
-        }
-        let ceiling = self.draining?;
-        let over = self.slots.values().all(|slot| matches!(slot.phase, Phase::Idle));
-        let others = self.nodes.iter().filter(|n| n.incarnation != self.me.incarnation).count();
-        if Instant::now() >= ceiling && !over {
-            tracing::warn!("the drain took too long; the rest of the leases will run out");
-        }
-        (over || Instant::now() >= ceiling).then_some(Ended::Drained { others })
-    }
-
-    async fn leave(self, ended: Ended) -> Ended {
-        let me: RandomId = self.me.incarnation.clone();
-        let left = tokio::time::timeout(self.lease(), self.store.leave(&self.lease_link, &me)).await;
-        let ended = match (ended, left) {
-            (Ended::Drained { .. }, Ok(Ok(nodes))) => Ended::Drained { others: nodes.len() },
-            (ended, _) => ended,
-        };
-        for slot in self.slots.values() {
-            if let Phase::Running { abort, .. } = &slot.phase {
-                abort.abort();
-            }
-        }
-        for worker in &self.workers {
-            worker.arbiter.stop();
-        }
-        ended
-    }
-
-    // ---- figures ---------------------------------------------------------------------------------------------
-
-    fn count_lease(&self, unit: &Unit, kind: LeaseMove) {
-        let labels = unit.labels();
-        let labels = LeaseLabels { pipeline: labels.pipeline, actor: labels.actor, kind };
-        self.metrics.leases.get_or_create(&labels).inc();
-    }
-
-    fn count_restart(&self, unit: &Unit, reason: RestartReason) {
-        let labels = unit.labels();
-        let labels = RestartLabels { pipeline: labels.pipeline, actor: labels.actor, reason };
-        self.metrics.restarts.get_or_create(&labels).inc();
     }
 }

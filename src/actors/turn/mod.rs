@@ -5,6 +5,7 @@
 //! takeover and a replay all begin with the checkpoint that the acquisition returned.
 
 pub mod crash;
+mod error;
 mod unit;
 
 use std::sync::Arc;
@@ -13,9 +14,8 @@ use std::time::Duration;
 use actix::prelude::*;
 use futures_util::future::LocalBoxFuture;
 
+pub use error::{Error, Reaction};
 pub use unit::{Claimed, Exit, Unit};
-
-use crate::error::{Error, Reaction};
 
 /// The wish for a turn. It carries nothing: a turn decides from what is stored, never from a hint.
 #[derive(Debug, Clone, Copy, Message)]

@@ -9,7 +9,7 @@ use serde::de::DeserializeOwned;
 use tokio::sync::Notify;
 
 use super::crash::{self, CrashPoint};
-use crate::error::Error;
+use super::error::Error;
 use crate::ids::{Address, EntryId, PipelineId};
 use crate::store::effect::{Ack, Commit, Effect, Fields};
 use crate::store::lease::{Committed, Delivery, Lease};

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use crate::sinks::SinkError;
 use crate::sources::SourceError;
 use crate::store::StoreError;
 
@@ -14,6 +15,9 @@ pub enum Error {
     /// A source gave no answer.
     #[error(transparent)]
     Source(#[from] SourceError),
+    /// A store of files refused or is full.
+    #[error(transparent)]
+    Sink(#[from] SinkError),
     /// The world is not as the pipeline needs it, and waiting does not change that.
     #[error("{0}")]
     Refused(String),
@@ -59,6 +63,12 @@ impl Error {
                 SourceError::Unreachable { .. } | SourceError::Malformed { .. } => Reaction::Wait(None),
                 SourceError::RateLimited { retry_after, .. } => Reaction::Wait(*retry_after),
                 SourceError::WrongChain { .. } => Reaction::GiveUp,
+            },
+            Error::Sink(error) => match error {
+                SinkError::Full { .. } | SinkError::Contended { .. } => Reaction::Wait(None),
+                SinkError::Io { .. } | SinkError::Refused { .. } => Reaction::Restart,
+                SinkError::Unsupported { .. } | SinkError::Marker { .. } => Reaction::GiveUp,
+                SinkError::Stopping => Reaction::Reload,
             },
             Error::Refused(_) => Reaction::GiveUp,
             Error::Fault(_) => Reaction::Restart,

@@ -1,0 +1,183 @@
+//! `gapless run`: a node, until SIGTERM.
+
+use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::OnceCell;
+
+use crate::config::{OnlyFilter, Settings};
+use crate::http::{self, HttpState};
+use crate::ids::RandomId;
+use crate::store::error::StoreError;
+use crate::store::membership::NodeInfo;
+use crate::supervisor::node::{self, StartError};
+use crate::supervisor::{self, Ended, SupervisorOptions, wiring};
+use crate::telemetry::metrics::Metrics;
+
+use super::exit::Exit;
+
+/// What `run` is told beside the configuration.
+#[derive(Debug, Clone, Default)]
+pub struct RunOptions {
+    /// `--only`: pipelines and actors.
+    pub only: Vec<String>,
+    /// `--accept-data-loss`.
+    pub accept_data_loss: bool,
+}
+
+/// Runs a node on this thread until it is told to stop; answers the exit code.
+pub fn run(settings: Settings, options: &RunOptions) -> Exit {
+    let only = match OnlyFilter::parse(&options.only, &wiring::addresses(&settings)) {
+        Ok(only) => only,
+        Err(fault) => return Exit::usage(&format!("--only: {fault}")),
+    };
+    if let Err(report) = settings.require_pipelines() {
+        return Exit::usage(&report.to_string());
+    }
+    std::panic::set_hook(Box::new(log_panic));
+    actix_rt::System::new().block_on(live(settings, only, options.accept_data_loss))
+}
+
+/// SIGTERM or SIGINT: the first drains, the second ends the process at once.
+struct Signals {
+    term: Signal,
+    int: Signal,
+}
+
+impl Signals {
+    fn listen() -> std::io::Result<Self> {
+        Ok(Self { term: signal(SignalKind::terminate())?, int: signal(SignalKind::interrupt())? })
+    }
+
+    async fn next(&mut self) {
+        tokio::select! {
+            _ = self.term.recv() => {}
+            _ = self.int.recv() => {}
+        }
+    }
+}
+
+async fn live(settings: Settings, only: OnlyFilter, accept_data_loss: bool) -> Exit {
+    let mut signals = match Signals::listen() {
+        Ok(signals) => signals,
+        Err(error) => return Exit::usage(&format!("cannot listen for signals: {error}")),
+    };
+    let settings = Arc::new(settings);
+    let metrics = Metrics::new();
+    let link = node::link(&settings);
+    let started = Arc::new(OnceCell::new());
+    if let Some(address) = settings.node.http {
+        let listener = match http::bind(address).await {
+            Ok(listener) => listener,
+            Err(fault) => return Exit::usage(&fault),
+        };
+        let state = HttpState {
+            settings: settings.clone(),
+            metrics: metrics.clone(),
+            link: link.clone(),
+            started: started.clone(),
+        };
+        actix_rt::spawn(http::serve(listener, state));
+    }
+    let ready = tokio::select! {
+        ready = prepare(&settings, &only, &link, accept_data_loss) => ready,
+        () = signals.next() => return Exit::good(),
+    };
+    let (store, specs) = match ready {
+        Ok(ready) => ready,
+        Err(error) => return refused(&error),
+    };
+    let me = describe(&settings, &only);
+    let node = me.incarnation.clone();
+    tracing::info!(node = me.name, incarnation = node.short(), units = specs.len(), "node started");
+    let options = SupervisorOptions::from(&*settings);
+    let (handle, ended) = match supervisor::start(options, store.clone(), &link, metrics, me, specs) {
+        Ok(running) => running,
+        Err(error) => return Exit::usage(&format!("cannot start the watchdog's thread: {error}")),
+    };
+    // Set once, here.
+    let _ = started.set((store, handle.clone()));
+    tokio::pin!(ended);
+    let ended = tokio::select! {
+        ended = &mut ended => ended,
+        () = signals.next() => {
+            handle.drain();
+            tokio::select! {
+                ended = &mut ended => ended,
+                () = signals.next() => return Exit::second_signal(),
+            }
+        }
+    };
+    match ended {
+        Ok(Ended::Drained { others }) => {
+            stop_managed(&link, others).await;
+            tracing::info!("drained; good-bye");
+            Exit::good()
+        }
+        Ok(Ended::Stopped(reason)) => Exit::usage(&reason),
+        Err(_) => Exit::usage("the supervisor ended unexpectedly"),
+    }
+}
+
+type Ready = (crate::store::Store, Vec<supervisor::life::UnitSpec>);
+
+/// Everything before the first unit: Redis judged, pipelines marked, stores of files checked.
+async fn prepare(
+    settings: &Arc<Settings>,
+    only: &OnlyFilter,
+    link: &crate::store::link::Link,
+    accept_data_loss: bool,
+) -> Result<Ready, StartError> {
+    let store = node::prepare(settings, link, accept_data_loss).await?;
+    for pipeline in settings.pipelines() {
+        node::mark(&store, link, &pipeline).await?;
+    }
+    Ok((store, wiring::specs(settings, only)))
+}
+
+fn refused(error: &StartError) -> Exit {
+    match error {
+        StartError::Store(StoreError::Unreachable { .. }) => Exit::out_of_reach(&error.to_string()),
+        StartError::Store(_) | StartError::Refused(_) | StartError::State { .. } => Exit::usage(&error.to_string()),
+    }
+}
+
+fn describe(settings: &Settings, only: &OnlyFilter) -> NodeInfo {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    let runs = wiring::addresses(settings).into_iter().filter(|a| only.allows(&a.pipeline, &a.actor));
+    NodeInfo {
+        name: settings.node.name.clone(),
+        incarnation: RandomId::new(),
+        host: supervisor::node::host_id(),
+        pid: std::process::id(),
+        release: env!("CARGO_PKG_VERSION").to_owned(),
+        format: crate::store::FORMAT,
+        http: settings.node.http.map_or_else(String::new, |address| address.to_string()),
+        draining: false,
+        runs: runs.map(|address| address.to_string()).collect(),
+        started_at: i64::try_from(now.as_secs()).unwrap_or(i64::MAX),
+        units: Vec::new(),
+    }
+}
+
+/// The last node takes the managed server with it; a data set that nobody uses needs no server.
+async fn stop_managed(link: &crate::store::link::Link, others: usize) {
+    if let crate::store::options::Place::Managed(managed) = &link.options().place {
+        if others > 0 {
+            tracing::info!(others, "leaving the managed redis to the other nodes");
+        } else if let Err(reason) = managed.shutdown(link).await {
+            tracing::warn!(error = reason, "the managed redis was not stopped");
+        }
+    }
+}
+
+/// One log line a panic; the supervisor logs what it does about it.
+fn log_panic(info: &std::panic::PanicHookInfo<'_>) {
+    let text = info.payload();
+    let text = text.downcast_ref::<&str>().copied().map(str::to_owned);
+    let text = text.or_else(|| info.payload().downcast_ref::<String>().cloned()).unwrap_or_default();
+    let place = info.location().map_or_else(String::new, ToString::to_string);
+    let thread = std::thread::current().name().unwrap_or("unnamed").to_owned();
+    tracing::error!(place, thread, "panic: {text}");
+}

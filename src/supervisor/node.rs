@@ -1,0 +1,122 @@
+//! What a node does before its first unit starts: finds Redis, judges it, and makes sure that it is the same one.
+
+use std::fs;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use crate::config::{OnUnsafe, Settings};
+use crate::ids::{PipelineId, RandomId};
+use crate::store::link::{Class, Health, Link, Patience};
+use crate::store::options::StoreOptions;
+use crate::store::startup::{Danger, Server};
+use crate::store::{Store, StoreError};
+
+/// Why a node does not start. The text is one clear sentence with its remedy.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// Redis is not what the configuration asks for, or not the one it was.
+    #[error("{0}")]
+    Refused(String),
+    /// The store failed for good.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The state folder cannot be used.
+    #[error("cannot use node.state_dir {}: {reason}", path.display())]
+    State {
+        /// The folder or file.
+        path: PathBuf,
+        /// What the system said.
+        reason: String,
+    },
+}
+
+/// A connection for a node: waits for Redis for ever.
+pub fn link(settings: &Settings) -> Link {
+    let options = Arc::new(StoreOptions::from_settings(settings, true));
+    Link::new(options, Arc::new(Health::default()), Class::Command, Patience::Forever)
+}
+
+/// Judges Redis and takes its id. Waits while Redis is away; says so in one line.
+pub async fn prepare(settings: &Settings, link: &Link, accept_data_loss: bool) -> Result<Store, StartError> {
+    judge(settings, &Server::ask(link).await?)?;
+    let mut store = Store::new(&settings.redis.prefix, &settings.node.name, RandomId::default());
+    let memory = Memory::new(&settings.node.state_dir, &link.options().address(), &settings.redis.prefix);
+    let (remembered, found) = (memory.read()?, store.cluster_id(link).await?);
+    store.cluster = match (remembered, found) {
+        (Some(remembered), found) if found.as_ref() != Some(&remembered) && !accept_data_loss => {
+            let found = found.map_or_else(String::new, |id| id.to_string());
+            return Err(StoreError::Alien { expected: remembered.to_string(), found }.into());
+        }
+        (_, Some(found)) => found,
+        (_, None) => store.claim_cluster(link, &RandomId::new()).await?,
+    };
+    memory.write(&store.cluster)?;
+    store.accept_data_loss = accept_data_loss;
+    Ok(store)
+}
+
+/// What tells this host from others: local units run only where their files are.
+pub fn host_id() -> String {
+    let read = |path: &str| fs::read_to_string(path).ok().map(|text| text.trim().to_owned()).filter(|t| !t.is_empty());
+    read("/etc/machine-id").or_else(|| read("/proc/sys/kernel/hostname")).unwrap_or_else(|| "unknown".to_owned())
+}
+
+/// Marks a pipeline as this cluster's. A pipeline that another cluster's id marks came with a copied data set.
+pub async fn mark(store: &Store, link: &Link, pipeline: &PipelineId) -> Result<(), StartError> {
+    store.mark_pipeline(link, pipeline, store.accept_data_loss).await.map_err(StartError::from)
+}
+
+/// Refuses or warns about settings that lose data, as configured.
+fn judge(settings: &Settings, server: &Server) -> Result<(), StartError> {
+    for danger in server.dangers() {
+        let (policy, key) = match danger {
+            Danger::Version(_) => (OnUnsafe::Refuse, ""),
+            Danger::Eviction(_) => (settings.redis.eviction, " (or set redis.eviction = \"warn\")"),
+            Danger::Persistence(_) => (settings.redis.persistence, " (or set redis.persistence = \"warn\")"),
+        };
+        match policy {
+            OnUnsafe::Refuse => return Err(StartError::Refused(format!("redis would lose data: {danger}{key}"))),
+            OnUnsafe::Warn => tracing::warn!("redis may lose data: {danger}"),
+        }
+    }
+    Ok(())
+}
+
+/// What a node must remember of its Redis, so that an emptied one is noticed: one small file per address and prefix.
+struct Memory {
+    path: PathBuf,
+}
+
+impl Memory {
+    fn new(folder: &Path, address: &str, prefix: &str) -> Self {
+        let name = blake3::hash(format!("{address}\n{prefix}").as_bytes()).to_hex();
+        Self { path: folder.join(format!("cluster-{}", &name[..16])) }
+    }
+
+    fn fault(&self, error: &std::io::Error) -> StartError {
+        StartError::State { path: self.path.clone(), reason: error.to_string() }
+    }
+
+    fn read(&self) -> Result<Option<RandomId>, StartError> {
+        match fs::read_to_string(&self.path) {
+            Ok(text) if text.trim().is_empty() => Ok(None),
+            Ok(text) => Ok(Some(RandomId::stored(text.trim()))),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(self.fault(&error)),
+        }
+    }
+
+    /// A crash in between leaves an empty file, which remembers nothing: as before the first start.
+    fn write(&self, id: &RandomId) -> Result<(), StartError> {
+        let write = || {
+            if let Some(folder) = self.path.parent() {
+                fs::create_dir_all(folder)?;
+            }
+            let mut file = fs::File::create(&self.path)?;
+            writeln!(file, "{id}")?;
+            file.sync_all()
+        };
+        write().map_err(|error| self.fault(&error))
+    }
+}
