@@ -30,20 +30,27 @@ pub(super) async fn blocks(
         endpoint.batch_refused(asked.len());
         Ok(Outcome::Stuck(reason))
     };
+    let suspect = |reason| {
+        endpoint.batch_suspect(asked.len());
+        Ok(Outcome::Stuck(reason))
+    };
     let body = match rpc::post(endpoint, rpc::blocks_request(asked), bytes_max).await {
         Ok(body) => body,
         Err(Fault::Endpoint(error)) => return Err(error),
         Err(Fault::Slow(error)) => {
-            endpoint.batch_refused(asked.len());
+            endpoint.batch_suspect(asked.len());
             return Err(error);
         }
         Err(Fault::TooLarge(reason)) => return refused(reason),
     };
     match parse::read(&body, asked) {
         Ok(Reading::Heights(heights)) => settle(endpoint, asked.len(), heights, answers),
-        Ok(Reading::Refused(error)) if error.refusal() == Refusal::Limited => Err(endpoint.limited(None)),
-        Ok(Reading::Refused(error)) => refused(error.to_string()),
-        Err(reason) => refused(reason),
+        Ok(Reading::Refused(error)) => match error.refusal() {
+            Refusal::Limited => Err(endpoint.limited(None)),
+            Refusal::TooLarge => refused(error.to_string()),
+            Refusal::Pruned | Refusal::Unknown | Refusal::Other => suspect(error.to_string()),
+        },
+        Err(reason) => suspect(reason),
     }
 }
 

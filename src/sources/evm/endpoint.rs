@@ -109,6 +109,11 @@ impl Endpoint {
         tracing::debug!(endpoint = self.shown, asked, next = state.batch.size(), "batch halved");
     }
 
+    /// A request for `asked` heights failed, perhaps because it was too much.
+    pub fn batch_suspect(&self, asked: usize) {
+        self.state().batch.suspect(u32::try_from(asked).unwrap_or(u32::MAX));
+    }
+
     /// A request for `asked` heights was answered.
     pub fn batch_answered(&self, asked: usize) {
         self.state().batch.answered(u32::try_from(asked).unwrap_or(u32::MAX));

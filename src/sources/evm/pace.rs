@@ -8,6 +8,8 @@ use crate::sources::SourceError;
 pub(super) const RETRY_AFTER_MAX: Duration = Duration::from_secs(300);
 /// How long an endpoint of another chain is left alone before it is asked again.
 const WRONG_CHAIN_REST: Duration = Duration::from_secs(60);
+/// Failures in a row, each perhaps an accident, that are taken for a refusal of the size.
+const SUSPECTS_MAX: u32 = 2;
 /// Full batches in a row before the size grows by an eighth.
 const GROW_AFTER: u32 = 8;
 /// Full batches in a row before a size that was refused is tried again.
@@ -74,12 +76,14 @@ pub(super) struct Batch {
     /// The smallest size that was refused; not reached again before the endpoint has proved itself for long.
     refused: u32,
     streak: u32,
+    /// Batches in a row that failed in a way that need not have been their size.
+    suspects: u32,
 }
 
 impl Batch {
     /// Starts at the largest size.
     pub fn new(largest: u32) -> Self {
-        Self { size: largest, largest, refused: largest + 1, streak: 0 }
+        Self { size: largest, largest, refused: largest + 1, streak: 0, suspects: 0 }
     }
 
     /// How many heights to ask for; at least 1.
@@ -93,7 +97,15 @@ impl Batch {
             self.refused = asked;
             self.size = self.size.min(asked / 2);
         }
-        self.streak = 0;
+        (self.streak, self.suspects) = (0, 0);
+    }
+
+    /// A request for `asked` heights failed, perhaps because of its size. Once may be an accident, twice in a row is halved.
+    pub fn suspect(&mut self, asked: u32) {
+        self.suspects += 1;
+        if self.suspects >= SUSPECTS_MAX {
+            self.halve(asked);
+        }
     }
 
     /// `asked` heights were answered.
@@ -101,7 +113,7 @@ impl Batch {
         if asked < self.size {
             return;
         }
-        self.streak += 1;
+        (self.streak, self.suspects) = (self.streak.saturating_add(1), 0);
         let grown = (self.size + (self.size / 8).max(1)).min(self.largest);
         if self.streak >= RETRY_REFUSED_AFTER {
             self.refused = self.largest + 1;
@@ -182,6 +194,20 @@ mod tests {
             ask(&mut batch, 100);
         }
         assert_eq!(batch.size(), 100);
+    }
+
+    #[test]
+    fn a_single_accident_changes_nothing() {
+        let mut batch = Batch::new(100);
+        for _ in 0..20 {
+            batch.suspect(100);
+            batch.answered(50);
+            batch.answered(100);
+        }
+        assert_eq!(batch.size(), 100);
+        batch.suspect(100);
+        batch.suspect(50);
+        assert_eq!(batch.size(), 25);
     }
 
     #[test]
