@@ -11,6 +11,9 @@ use crate::sources::{SourceError, tls};
 
 /// Connections that are kept open per endpoint while nothing is asked.
 const IDLE_CONNECTIONS_MAX: usize = 16;
+/// How long they are kept: less than the 5 s after which common servers close them, since a request that meets a
+/// connection on its way down fails.
+const IDLE_CONNECTION_LIFE: Duration = Duration::from_secs(4);
 
 /// One endpoint of a list.
 pub(super) struct Endpoint {
@@ -142,6 +145,7 @@ fn client(url: &Url, options: &EvmOptions) -> Result<Client, String> {
         .timeout(options.request_timeout)
         .tcp_nodelay(true)
         .pool_max_idle_per_host(IDLE_CONNECTIONS_MAX)
+        .pool_idle_timeout(IDLE_CONNECTION_LIFE)
         // A redirect would turn the POST into a GET, or carry an API key to another host.
         .redirect(reqwest::redirect::Policy::none())
         .user_agent(concat!("gapless/", env!("CARGO_PKG_VERSION")));

@@ -98,6 +98,19 @@ impl EvmSource {
         }
     }
 
+    /// Ends a call at its deadline.
+    async fn in_time<T>(&self, call: impl Future<Output = Result<T, SourceError>>) -> Result<T, SourceError> {
+        match tokio::time::timeout(self.call_timeout, call).await {
+            Ok(answer) => answer,
+            Err(_) => {
+                let asked = &self.endpoints[self.first.load(Ordering::Relaxed) % self.endpoints.len()];
+                let limit = self.call_timeout;
+                Err(asked
+                    .unreachable(&format!("no full answer within {limit:?} (call_timeout); ask for fewer heights")))
+            }
+        }
+    }
+
     /// Asks the endpoints in turn for one quantity, which is at most `largest`.
     async fn quantity(&self, method: &str, largest: u128) -> Result<u128, SourceError> {
         let mut failure = None;
@@ -139,6 +152,7 @@ impl EvmSource {
 
     /// Fetches a range. As long as rounds over the endpoints bring something, it waits for the next one to wake and goes on.
     async fn fetch(&self, range: HeightRange) -> Result<Vec<Fetched>, SourceError> {
+        // A pause that would outlast the call is not waited for: its reason says more than the end of the time.
         let deadline = Instant::now() + self.call_timeout;
         let mut answers = Answers::new(range);
         loop {
@@ -202,19 +216,22 @@ impl ChainSource for EvmSource {
     }
 
     fn identity(&self) -> BoxFuture<'_, Result<ChainIdentity, SourceError>> {
-        Box::pin(async { Ok(ChainIdentity { chain_id: self.quantity("eth_chainId", u128::MAX).await?.to_string() }) })
+        Box::pin(async {
+            let chain = self.in_time(self.quantity("eth_chainId", u128::MAX)).await?;
+            Ok(ChainIdentity { chain_id: chain.to_string() })
+        })
     }
 
     fn head(&self) -> BoxFuture<'_, Result<Height, SourceError>> {
         Box::pin(async {
-            let head = self.quantity("eth_blockNumber", u128::from(HEIGHT_MAX)).await?;
+            let head = self.in_time(self.quantity("eth_blockNumber", u128::from(HEIGHT_MAX))).await?;
             // Never past HEIGHT_MAX, as was just asked for.
             Ok(u64::try_from(head).unwrap_or(HEIGHT_MAX))
         })
     }
 
     fn blocks(&self, range: HeightRange) -> BoxFuture<'_, Result<Vec<Fetched>, SourceError>> {
-        Box::pin(self.fetch(range))
+        Box::pin(self.in_time(self.fetch(range)))
     }
 }
 

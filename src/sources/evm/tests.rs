@@ -308,6 +308,21 @@ async fn a_hung_endpoint_ends_with_the_time_out() {
 }
 
 #[tokio::test]
+async fn a_call_ends_at_its_own_deadline() {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let endpoints = vec![format!("http://{}", listener.local_addr().expect("bound"))];
+    let options = EvmOptions { endpoints, call_timeout: Duration::from_millis(50), ..EvmOptions::default() };
+    let source = EvmSource::new(options).expect("a source");
+    for failure in [source.blocks(range(1, 8)).await.map(|_| ()), source.head().await.map(|_| ())] {
+        let error = failure.expect_err("nobody answers");
+        assert!(
+            matches!(&error, SourceError::Unreachable { reason, .. } if reason.contains("call_timeout")),
+            "{error}"
+        );
+    }
+}
+
+#[tokio::test]
 async fn a_dead_endpoint_rests_and_the_next_takes_over_in_the_same_call() {
     let dead = server(|_, _| status(502)).await;
     let alive = server(|request, _| each(request, sound)).await;
