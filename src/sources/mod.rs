@@ -1,6 +1,7 @@
 //! The world, in: what every source of blocks answers, and how it may fail.
 
 pub mod evm;
+pub mod tls;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -81,11 +82,18 @@ pub enum SourceError {
 
 /// A source of blocks by height. Every call has its own deadline; none retries for ever.
 pub trait ChainSource: Send + Sync {
+    /// Binds the source to the chain that the pipeline holds ([`ChainIdentity::chain_id`]).
+    ///
+    /// From then on an endpoint is asked for its chain before its first block or head is used, and again after each
+    /// failure; one that serves another chain answers [`SourceError::WrongChain`] and is not used.
+    fn expect_chain(&self, chain_id: &str);
     /// Asks which chain this is.
     fn identity(&self) -> BoxFuture<'_, Result<ChainIdentity, SourceError>>;
-    /// Asks for the newest height that the source has.
+    /// Asks for the newest height that the source has. With several endpoints it may fall: another one answered.
     fn head(&self) -> BoxFuture<'_, Result<Height, SourceError>>;
     /// Fetches a range, one answer for each height, ascending; at most the source's batch in one request.
+    ///
+    /// The memory that the answers take grows with the range: the caller bounds it ([`HeightRange::chunks`]).
     fn blocks(&self, range: HeightRange) -> BoxFuture<'_, Result<Vec<Fetched>, SourceError>>;
 }
 

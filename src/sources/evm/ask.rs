@@ -1,0 +1,112 @@
+//! One question to one endpoint, and what its answer means for the heights and for the endpoint's batches.
+
+use super::answers::Answers;
+use super::endpoint::Endpoint;
+use super::parse::{self, Reading, Said};
+use super::refusal::Refusal;
+use super::rpc::{self, Fault};
+use crate::messages::heights::Height;
+use crate::sources::{Absence, Fetched, SourceError};
+
+/// Bytes that are read of an answer that is one quantity.
+const QUANTITY_BYTES_MAX: u64 = 64 * 1024;
+
+/// What one request brought.
+pub(super) enum Outcome {
+    /// At least one height was settled.
+    Progress,
+    /// Nothing was; why.
+    Stuck(String),
+}
+
+/// One request for `asked`, of whose answer at most `bytes_max` are read; what it settles goes into `answers`.
+pub(super) async fn blocks(
+    endpoint: &Endpoint,
+    asked: &[Height],
+    bytes_max: u64,
+    answers: &mut Answers,
+) -> Result<Outcome, SourceError> {
+    let refused = |reason| {
+        endpoint.batch_refused(asked.len());
+        Ok(Outcome::Stuck(reason))
+    };
+    let suspect = |reason| {
+        endpoint.batch_suspect(asked.len());
+        Ok(Outcome::Stuck(reason))
+    };
+    let body = match rpc::post(endpoint, rpc::blocks_request(asked), bytes_max).await {
+        Ok(body) => body,
+        Err(Fault::Endpoint(error)) => return Err(error),
+        Err(Fault::Slow(error)) => {
+            endpoint.batch_suspect(asked.len());
+            return Err(error);
+        }
+        Err(Fault::TooLarge(reason)) => return refused(reason),
+    };
+    match parse::read(&body, asked) {
+        Ok(Reading::Heights(heights)) => settle(endpoint, asked.len(), heights, answers),
+        Ok(Reading::Refused(error)) => match error.refusal() {
+            Refusal::Limited => Err(endpoint.limited(None)),
+            Refusal::TooLarge => refused(error.to_string()),
+            Refusal::Pruned | Refusal::Unknown | Refusal::Other => suspect(error.to_string()),
+        },
+        Err(reason) => suspect(reason),
+    }
+}
+
+/// Takes the verdicts of one response.
+fn settle(
+    endpoint: &Endpoint,
+    asked: usize,
+    heights: Vec<(Height, Said)>,
+    answers: &mut Answers,
+) -> Result<Outcome, SourceError> {
+    let (mut settled, mut limited, mut trouble) = (0, false, None);
+    for (height, said) in heights {
+        let fetched = match said {
+            Said::Block(block) => Fetched::Block(block),
+            Said::Absent(Absence::Unknown) => Fetched::Absent(height, Absence::Unknown),
+            Said::Absent(Absence::Pruned(reason)) => Fetched::Absent(height, Absence::Pruned(endpoint.redact(&reason))),
+            Said::Absent(Absence::Malformed(reason)) => {
+                Fetched::Absent(height, Absence::Malformed(endpoint.redact(&reason)))
+            }
+            Said::Limited => {
+                limited = true;
+                continue;
+            }
+            Said::Trouble(reason) => {
+                trouble = Some(reason);
+                continue;
+            }
+        };
+        settled += 1;
+        answers.take(fetched);
+    }
+    if limited {
+        // Part of a batch was let through: such an endpoint counts heights, not requests.
+        endpoint.batch_refused(asked);
+        return Err(endpoint.limited(None));
+    }
+    if settled == asked {
+        endpoint.batch_answered(asked);
+    }
+    match settled {
+        0 => Ok(Outcome::Stuck(trouble.unwrap_or_else(|| "the answer leaves the height out".to_owned()))),
+        _ => Ok(Outcome::Progress),
+    }
+}
+
+/// Asks one endpoint for one quantity.
+pub(super) async fn quantity(endpoint: &Endpoint, method: &str) -> Result<u128, SourceError> {
+    let body = match rpc::post(endpoint, rpc::plain_request(method), QUANTITY_BYTES_MAX).await {
+        Ok(body) => body,
+        Err(Fault::Endpoint(error) | Fault::Slow(error)) => return Err(error),
+        Err(Fault::TooLarge(reason)) => return Err(endpoint.malformed(&format!("{method}: {reason}"))),
+    };
+    match parse::read_quantity(&body) {
+        Ok(Ok(quantity)) => Ok(quantity),
+        Ok(Err(error)) if error.refusal() == Refusal::Limited => Err(endpoint.limited(None)),
+        Ok(Err(error)) => Err(endpoint.unreachable(&format!("{method}: {error}"))),
+        Err(reason) => Err(endpoint.malformed(&format!("{method}: {reason}"))),
+    }
+}

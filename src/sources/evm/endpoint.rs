@@ -1,0 +1,243 @@
+//! One EVM endpoint: its address without secrets, its connections, and what is remembered about it.
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use reqwest::{Client, Url};
+
+use super::EvmOptions;
+use super::pace::{Batch, Health};
+use crate::sources::{SourceError, tls};
+
+/// Connections that are kept open per endpoint while nothing is asked.
+const IDLE_CONNECTIONS_MAX: usize = 16;
+/// How long they are kept: less than the 5 s after which common servers close them, since a request that meets a
+/// connection on its way down fails.
+const IDLE_CONNECTION_LIFE: Duration = Duration::from_secs(4);
+
+/// One endpoint of a list.
+pub(super) struct Endpoint {
+    shown: String,
+    url: Url,
+    client: Client,
+    secrets: Vec<String>,
+    rest_min: Duration,
+    rest_max: Duration,
+    state: Mutex<State>,
+}
+
+struct State {
+    health: Health,
+    batch: Batch,
+    /// The chain that this endpoint was seen to serve since it last failed.
+    chain: Option<String>,
+}
+
+impl Endpoint {
+    /// Prepares an endpoint; nothing is sent. `place` is its position in the list, from 1, for the error.
+    pub fn new(text: &str, place: usize, options: &EvmOptions) -> Result<Self, String> {
+        // The text itself may hold a key, so no error repeats it.
+        let url = Url::parse(text).map_err(|e| format!("endpoint {place} is no URL: {e}; write http://HOST:PORT"))?;
+        if !matches!(url.scheme(), "http" | "https") || url.host_str().is_none() {
+            return Err(format!("endpoint {place} has the scheme `{}`; write http:// or https://", url.scheme()));
+        }
+        let client = client(&url, options).map_err(|e| format!("endpoint {place} ({}): {e}", shown(&url)))?;
+        let health = Health::default();
+        let state = Mutex::new(State { health, batch: Batch::new(options.batch_heights), chain: None });
+        let (rest_min, rest_max) = (options.rest_min, options.rest_max);
+        Ok(Self { shown: shown(&url), secrets: secrets(&url), url, client, rest_min, rest_max, state })
+    }
+
+    /// Scheme, host and port; the rest may be secret.
+    pub fn shown(&self) -> &str {
+        &self.shown
+    }
+
+    /// A POST request to it.
+    pub fn post(&self) -> reqwest::RequestBuilder {
+        self.client.post(self.url.clone())
+    }
+
+    /// Takes every secret of the address out of foreign text: servers and libraries echo what they were sent.
+    pub fn redact(&self, text: &str) -> String {
+        self.secrets.iter().fold(text.to_owned(), |text, secret| text.replace(secret, "***"))
+    }
+
+    /// An error that says the endpoint gave no answer.
+    pub fn unreachable(&self, reason: &str) -> SourceError {
+        SourceError::Unreachable { endpoint: self.shown.clone(), reason: self.redact(reason) }
+    }
+
+    /// An error that says the endpoint does not speak the protocol.
+    pub fn malformed(&self, reason: &str) -> SourceError {
+        SourceError::Malformed { endpoint: self.shown.clone(), reason: self.redact(reason) }
+    }
+
+    /// An error that says the endpoint wants fewer requests.
+    pub fn limited(&self, retry_after: Option<Duration>) -> SourceError {
+        SourceError::RateLimited { endpoint: self.shown.clone(), retry_after }
+    }
+
+    /// Rests the endpoint, and forgets which chain it serves: another machine may answer behind the name afterwards.
+    pub fn failed(&self, error: &SourceError) {
+        let mut state = self.state();
+        state.chain = None;
+        let (now, jitter) = (Instant::now(), rand::random());
+        if state.health.failed(error, now, self.rest_min, self.rest_max, jitter) {
+            tracing::warn!(endpoint = self.shown, %error, "endpoint rests");
+        }
+    }
+
+    /// Notes that it answered.
+    pub fn answered(&self) {
+        if self.state().health.answered(Instant::now()) {
+            tracing::info!(endpoint = self.shown, "endpoint answers again");
+        }
+    }
+
+    /// How long it still rests and after what; `None` if it may be asked.
+    pub fn resting(&self) -> Option<(Duration, SourceError)> {
+        self.state().health.resting(Instant::now()).map(|(left, error)| (left, error.clone()))
+    }
+
+    /// How many heights one request to it may ask for.
+    pub fn batch(&self) -> u32 {
+        self.state().batch.size()
+    }
+
+    /// A request for `asked` heights was too much for it.
+    pub fn batch_refused(&self, asked: usize) {
+        let mut state = self.state();
+        state.batch.halve(u32::try_from(asked).unwrap_or(u32::MAX));
+        tracing::debug!(endpoint = self.shown, asked, next = state.batch.size(), "batch halved");
+    }
+
+    /// A request for `asked` heights failed, perhaps because it was too much.
+    pub fn batch_suspect(&self, asked: usize) {
+        self.state().batch.suspect(u32::try_from(asked).unwrap_or(u32::MAX));
+    }
+
+    /// A request for `asked` heights was answered.
+    pub fn batch_answered(&self, asked: usize) {
+        self.state().batch.answered(u32::try_from(asked).unwrap_or(u32::MAX));
+    }
+
+    /// Whether it was seen to serve `chain` since it last failed.
+    pub fn serves(&self, chain: &str) -> bool {
+        self.state().chain.as_deref() == Some(chain)
+    }
+
+    /// Remembers that it serves `chain`.
+    pub fn remember_chain(&self, chain: &str) {
+        self.state().chain = Some(chain.to_owned());
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        // Each change is a few assignments: a thread that panicked elsewhere leaves nothing half done.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn client(url: &Url, options: &EvmOptions) -> Result<Client, String> {
+    tls::install();
+    let mut builder = Client::builder()
+        .connect_timeout(options.connect_timeout)
+        .timeout(options.request_timeout)
+        .tcp_nodelay(true)
+        .pool_max_idle_per_host(IDLE_CONNECTIONS_MAX)
+        .pool_idle_timeout(IDLE_CONNECTION_LIFE)
+        // A redirect would turn the POST into a GET, or carry an API key to another host.
+        .redirect(reqwest::redirect::Policy::none())
+        .user_agent(concat!("gapless/", env!("CARGO_PKG_VERSION")));
+    if is_loopback(url) {
+        // A proxy from the environment cannot reach this machine's own ports.
+        builder = builder.no_proxy();
+    }
+    if url.scheme() == "http" {
+        // No certificates are needed then, and machines without any must work.
+        builder = builder.tls_certs_only([]);
+    }
+    builder.build().map_err(|e| with_sources(&e.without_url()))
+}
+
+/// An error with all its causes, in one line.
+pub(super) fn with_sources(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let next = error.to_string();
+        if !text.contains(&next) {
+            text = format!("{text}: {next}");
+        }
+        cause = error.source();
+    }
+    text
+}
+
+fn is_loopback(url: &Url) -> bool {
+    let host = url.host_str().unwrap_or_default().trim_matches(['[', ']']);
+    host == "localhost" || host.parse::<std::net::IpAddr>().is_ok_and(|ip| ip.is_loopback())
+}
+
+fn shown(url: &Url) -> String {
+    let port = url.port().map(|port| format!(":{port}")).unwrap_or_default();
+    let more = if url.path().len() > 1 || url.query().is_some() { "/…" } else { "" };
+    format!("{}://{}{port}{more}", url.scheme(), url.host_str().unwrap_or_default())
+}
+
+/// Whatever of an address may be a key: user, password, long parts of the path, values of the query.
+///
+/// Longest first, so that a secret within another one does not leave half of it standing.
+fn secrets(url: &Url) -> Vec<String> {
+    let path = url.path().split('/').filter(|part| part.len() >= 8);
+    let query = url.query().into_iter().flat_map(|query| query.split('&'));
+    let values = query.map(|pair| pair.split_once('=').map_or(pair, |(_, value)| value));
+    let decoded = url.query_pairs().map(|(_, value)| value.into_owned());
+    let user = [url.username(), url.password().unwrap_or_default()];
+    let texts = user.into_iter().chain(path).chain(values).map(str::to_owned).chain(decoded);
+    let mut secrets: Vec<String> = texts.filter(|secret| !secret.is_empty()).collect();
+    secrets.sort_by_key(|secret| std::cmp::Reverse(secret.len()));
+    secrets.dedup();
+    secrets
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn endpoint(url: &str) -> Endpoint {
+        Endpoint::new(url, 1, &EvmOptions::default()).expect("an endpoint")
+    }
+
+    #[test]
+    fn only_scheme_host_and_port_are_shown() {
+        let cases = [
+            ("http://127.0.0.1:8545", "http://127.0.0.1:8545"),
+            ("http://127.0.0.1:8545/", "http://127.0.0.1:8545"),
+            ("https://user:hunter2@node.example/", "https://node.example"),
+            ("https://mainnet.example/v3/0123456789abcdef", "https://mainnet.example/…"),
+            ("https://mainnet.example:444/?apikey=k3y", "https://mainnet.example:444/…"),
+        ];
+        for (url, shown) in cases {
+            assert_eq!(endpoint(url).shown(), shown);
+        }
+    }
+
+    #[test]
+    fn echoed_secrets_are_taken_out() {
+        let endpoint = endpoint("https://user:hunter2@node.example/v3/0123456789abcdef?apikey=k%2By");
+        let text = endpoint
+            .redact("project 0123456789abcdef of user with hunter2, k%2By or k+y: https://a/v3/0123456789abcdef");
+        for secret in ["0123456789abcdef", "user", "hunter2", "k%2By", "k+y"] {
+            assert!(!text.contains(secret), "{secret} stands in {text}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_address_is_refused_without_repeating_it() {
+        for url in ["s3cret", "ws://s3cret@node.example", "http://", "http://s3cret:99999999/"] {
+            let fault = Endpoint::new(url, 2, &EvmOptions::default()).err().expect("a fault");
+            assert!(fault.contains("endpoint 2") && !fault.contains("s3cret"), "{fault}");
+        }
+    }
+}

@@ -1,0 +1,241 @@
+//! EVM JSON-RPC over HTTP: Ethereum and every chain that speaks like it.
+//!
+//! Several endpoints are one source: the one that answered last is asked first, one that fails rests and the next
+//! takes over within the same call. What one lacks (pruned, lagging) the others are asked for.
+//!
+//! | file | what it knows |
+//! |---|---|
+//! | `options` | how to ask, and the limits |
+//! | `parse` | bytes to verdicts about heights |
+//! | `refusal` | what the errors of providers mean |
+//! | `pace` | rest after failures, size of batches |
+//! | `endpoint` | one address, its connections, its secrets |
+//! | `rpc` | one request over HTTP |
+//! | `ask` | one question to one endpoint |
+//! | `answers` | a range while it is being asked for |
+
+mod answers;
+mod ask;
+mod endpoint;
+mod options;
+mod pace;
+mod parse;
+mod refusal;
+mod rpc;
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{PoisonError, RwLock};
+use std::time::{Duration, Instant};
+
+use futures_util::future::BoxFuture;
+
+use self::answers::Answers;
+use self::ask::Outcome;
+use self::endpoint::Endpoint;
+pub use self::options::{BATCH_HEIGHTS_MAX, ENDPOINTS_MAX, EvmOptions};
+use super::{Absence, ChainIdentity, ChainSource, Fetched, SourceError};
+use crate::messages::heights::{HEIGHT_MAX, Height, HeightRange};
+
+/// A chain behind one or several EVM endpoints.
+pub struct EvmSource {
+    endpoints: Vec<Endpoint>,
+    /// The place of the endpoint that is asked first.
+    first: AtomicUsize,
+    expected: RwLock<Option<String>>,
+    call_timeout: Duration,
+    response_bytes_max: u64,
+}
+
+impl EvmSource {
+    /// Prepares the source; nothing is sent yet. The error names the option and what to write.
+    pub fn new(options: EvmOptions) -> Result<Self, String> {
+        if !(1..=ENDPOINTS_MAX).contains(&options.endpoints.len()) {
+            return Err(format!("{} endpoints; name 1 to {ENDPOINTS_MAX}", options.endpoints.len()));
+        }
+        if !(1..=BATCH_HEIGHTS_MAX).contains(&options.batch_heights) {
+            return Err(format!("batch_heights is {}; 1 to {BATCH_HEIGHTS_MAX} are possible", options.batch_heights));
+        }
+        let places = options.endpoints.iter().zip(1..);
+        let endpoints = places.map(|(text, place)| Endpoint::new(text, place, &options)).collect::<Result<_, _>>()?;
+        Ok(Self {
+            endpoints,
+            first: AtomicUsize::new(0),
+            expected: RwLock::new(None),
+            call_timeout: options.call_timeout,
+            response_bytes_max: options.response_bytes_max,
+        })
+    }
+
+    fn expected(&self) -> Option<String> {
+        self.expected.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// The endpoints that may be asked now, each with its place, the preferred one first.
+    fn healthy(&self) -> Vec<(usize, &Endpoint)> {
+        let first = self.first.load(Ordering::Relaxed);
+        let places = (0..self.endpoints.len()).map(|i| (first + i) % self.endpoints.len());
+        let endpoints = places.map(|place| (place, &self.endpoints[place]));
+        endpoints.filter(|(_, endpoint)| endpoint.resting().is_none()).collect()
+    }
+
+    fn failed(&self, place: usize, error: &SourceError) {
+        self.endpoints[place].failed(error);
+        let next = (place + 1) % self.endpoints.len();
+        // Only who still prefers the failed one moves on; another call may have done so already.
+        let _ = self.first.compare_exchange(place, next, Ordering::Relaxed, Ordering::Relaxed);
+    }
+
+    /// All rest: the failure of the one that wakes first, and how long that takes.
+    fn all_rest(&self) -> (Duration, SourceError) {
+        let rests: Option<Vec<_>> = self.endpoints.iter().map(Endpoint::resting).collect();
+        match rests.into_iter().flatten().min_by_key(|(left, _)| *left) {
+            Some((left, SourceError::RateLimited { endpoint, .. })) => {
+                (left, SourceError::RateLimited { endpoint, retry_after: Some(left) })
+            }
+            Some((left, error)) => (left, error),
+            // One woke up between two looks at the clock.
+            None => (Duration::ZERO, self.endpoints[0].unreachable("it was resting until just now; ask again")),
+        }
+    }
+
+    /// Ends a call at its deadline.
+    async fn in_time<T>(&self, call: impl Future<Output = Result<T, SourceError>>) -> Result<T, SourceError> {
+        match tokio::time::timeout(self.call_timeout, call).await {
+            Ok(answer) => answer,
+            Err(_) => {
+                let asked = &self.endpoints[self.first.load(Ordering::Relaxed) % self.endpoints.len()];
+                let limit = self.call_timeout;
+                Err(asked
+                    .unreachable(&format!("no full answer within {limit:?} (call_timeout); ask for fewer heights")))
+            }
+        }
+    }
+
+    /// Asks the endpoints in turn for one quantity, which is at most `largest`.
+    async fn quantity(&self, method: &str, largest: u128) -> Result<u128, SourceError> {
+        let mut failure = None;
+        for (place, endpoint) in self.healthy() {
+            let asked = async {
+                self.check_chain(endpoint).await?;
+                let found = ask::quantity(endpoint, method).await?;
+                let fault =
+                    || endpoint.malformed(&format!("{method}: {found} is above {largest}, the largest possible"));
+                if found <= largest { Ok(found) } else { Err(fault()) }
+            };
+            match asked.await {
+                Ok(quantity) => {
+                    endpoint.answered();
+                    return Ok(quantity);
+                }
+                Err(error) => {
+                    self.failed(place, &error);
+                    failure = Some(error);
+                }
+            }
+        }
+        Err(failure.unwrap_or_else(|| self.all_rest().1))
+    }
+
+    /// Refuses an endpoint that serves another chain than the expected one.
+    async fn check_chain(&self, endpoint: &Endpoint) -> Result<(), SourceError> {
+        let Some(expected) = self.expected() else { return Ok(()) };
+        if endpoint.serves(&expected) {
+            return Ok(());
+        }
+        let found = ask::quantity(endpoint, "eth_chainId").await?.to_string();
+        if found != expected {
+            return Err(SourceError::WrongChain { endpoint: endpoint.shown().to_owned(), expected, found });
+        }
+        endpoint.remember_chain(&found);
+        Ok(())
+    }
+
+    /// Fetches a range. As long as rounds over the endpoints bring something, it waits for the next one to wake and goes on.
+    async fn fetch(&self, range: HeightRange) -> Result<Vec<Fetched>, SourceError> {
+        // A pause that would outlast the call is not waited for: its reason says more than the end of the time.
+        let deadline = Instant::now() + self.call_timeout;
+        let mut answers = Answers::new(range);
+        loop {
+            let before = answers.known();
+            let failure = self.round(&mut answers).await;
+            if answers.complete() {
+                return Ok(answers.finish());
+            }
+            let (left, resting) = self.all_rest();
+            let error = failure.unwrap_or(resting);
+            // Without this a limit of the rate below the size of a range would never let a call succeed.
+            if answers.known() == before || Instant::now() + left >= deadline {
+                return Err(error);
+            }
+            tokio::time::sleep(left).await;
+        }
+    }
+
+    /// Asks each healthy endpoint once for what is missing; the last failure, if there was one.
+    async fn round(&self, answers: &mut Answers) -> Option<SourceError> {
+        let mut failure = None;
+        for (place, endpoint) in self.healthy() {
+            if answers.all_blocks() {
+                break;
+            }
+            answers.turn_to_next();
+            match self.fill(endpoint, answers).await {
+                Ok(()) => endpoint.answered(),
+                Err(error) => {
+                    self.failed(place, &error);
+                    failure = Some(error);
+                }
+            }
+        }
+        failure
+    }
+
+    /// Hears one endpoint on all open heights. Each request settles a height or is followed by one of half its size.
+    async fn fill(&self, endpoint: &Endpoint, answers: &mut Answers) -> Result<(), SourceError> {
+        self.check_chain(endpoint).await?;
+        let mut limit = u32::MAX;
+        loop {
+            let asked = answers.next(endpoint.batch().min(limit));
+            let Some(&first) = asked.first() else { return Ok(()) };
+            match (ask::blocks(endpoint, &asked, self.response_bytes_max, answers).await?, asked.len()) {
+                (Outcome::Progress, _) => limit = u32::MAX,
+                (Outcome::Stuck(reason), 1) => {
+                    // Alone, and still trouble. If the endpoint is well otherwise, it is this height that is not.
+                    ask::quantity(endpoint, "eth_blockNumber").await?;
+                    answers.take(Fetched::Absent(first, Absence::Malformed(endpoint.redact(&reason))));
+                }
+                (Outcome::Stuck(_), count) => limit = u32::try_from(count / 2).unwrap_or(u32::MAX),
+            }
+        }
+    }
+}
+
+impl ChainSource for EvmSource {
+    fn expect_chain(&self, chain_id: &str) {
+        *self.expected.write().unwrap_or_else(PoisonError::into_inner) = Some(chain_id.to_owned());
+    }
+
+    fn identity(&self) -> BoxFuture<'_, Result<ChainIdentity, SourceError>> {
+        Box::pin(async {
+            let chain = self.in_time(self.quantity("eth_chainId", u128::MAX)).await?;
+            Ok(ChainIdentity { chain_id: chain.to_string() })
+        })
+    }
+
+    fn head(&self) -> BoxFuture<'_, Result<Height, SourceError>> {
+        Box::pin(async {
+            let head = self.in_time(self.quantity("eth_blockNumber", u128::from(HEIGHT_MAX))).await?;
+            // Never past HEIGHT_MAX, as was just asked for.
+            Ok(u64::try_from(head).unwrap_or(HEIGHT_MAX))
+        })
+    }
+
+    fn blocks(&self, range: HeightRange) -> BoxFuture<'_, Result<Vec<Fetched>, SourceError>> {
+        Box::pin(self.in_time(self.fetch(range)))
+    }
+}
+
+#[cfg(test)]
+mod anvil_tests;
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,60 @@
+//! How an EVM source asks: its endpoints and its limits.
+
+use std::fmt;
+use std::time::Duration;
+
+/// Most endpoints of one source.
+pub const ENDPOINTS_MAX: usize = 64;
+/// Most heights of one request.
+pub const BATCH_HEIGHTS_MAX: u32 = 1000;
+
+/// How an [`EvmSource`](super::EvmSource) asks. `Debug` hides the endpoints, which may hold keys.
+#[derive(Clone)]
+pub struct EvmOptions {
+    /// `http://` or `https://` addresses, 1 to [`ENDPOINTS_MAX`], in order of preference.
+    pub endpoints: Vec<String>,
+    /// The time for one connection to come about.
+    pub connect_timeout: Duration,
+    /// The time for one request, from its start to the last byte of the answer.
+    pub request_timeout: Duration,
+    /// The time for one call, however many requests and endpoints it takes; what it has brought so far is lost then.
+    pub call_timeout: Duration,
+    /// Heights per request, 1 to [`BATCH_HEIGHTS_MAX`]; less where an endpoint refuses that many.
+    pub batch_heights: u32,
+    /// The largest answer that is read, unpacked.
+    pub response_bytes_max: u64,
+    /// The rest after the first failure of an endpoint; doubled by each further one.
+    pub rest_min: Duration,
+    /// The longest rest after failures.
+    pub rest_max: Duration,
+}
+
+impl Default for EvmOptions {
+    fn default() -> Self {
+        Self {
+            endpoints: Vec::new(),
+            connect_timeout: Duration::from_secs(3),
+            request_timeout: Duration::from_secs(10),
+            call_timeout: Duration::from_secs(60),
+            batch_heights: 100,
+            response_bytes_max: 64 * 1024 * 1024,
+            rest_min: Duration::from_millis(200),
+            rest_max: Duration::from_secs(5),
+        }
+    }
+}
+
+impl fmt::Debug for EvmOptions {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("EvmOptions")
+            .field("endpoints", &self.endpoints.len())
+            .field("connect_timeout", &self.connect_timeout)
+            .field("request_timeout", &self.request_timeout)
+            .field("call_timeout", &self.call_timeout)
+            .field("batch_heights", &self.batch_heights)
+            .field("response_bytes_max", &self.response_bytes_max)
+            .field("rest_min", &self.rest_min)
+            .field("rest_max", &self.rest_max)
+            .finish()
+    }
+}

@@ -1,0 +1,141 @@
+//! One JSON-RPC request over HTTP: bounded in time and bytes, its failures told apart.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use reqwest::header::{CONTENT_TYPE, HeaderMap, RETRY_AFTER};
+use reqwest::{Response, StatusCode};
+
+use super::endpoint::{Endpoint, with_sources};
+use super::pace::RETRY_AFTER_MAX;
+use super::parse;
+use crate::messages::heights::Height;
+use crate::sources::SourceError;
+
+/// Bytes that are read of an answer with an HTTP error; enough for its text.
+const ERROR_BYTES_MAX: u64 = 64 * 1024;
+/// Room that is made before a body arrives, however long it says it is.
+const RESERVE_BYTES_MAX: u64 = 4 * 1024 * 1024;
+
+/// Why a request brought no body.
+#[derive(Debug, PartialEq)]
+pub(super) enum Fault {
+    /// The endpoint failed.
+    Endpoint(SourceError),
+    /// The endpoint did not answer in time, perhaps since too much was asked.
+    Slow(SourceError),
+    /// The request or its answer is too large; half of it may do.
+    TooLarge(String),
+}
+
+/// The request for full blocks: an array for several heights, a plain object for one.
+pub(super) fn blocks_request(heights: &[Height]) -> String {
+    let one = |h: &Height| {
+        format!(r#"{{"jsonrpc":"2.0","id":{h},"method":"eth_getBlockByNumber","params":["{h:#x}",true]}}"#)
+    };
+    match heights {
+        [height] => one(height),
+        heights => format!("[{}]", heights.iter().map(one).collect::<Vec<_>>().join(",")),
+    }
+}
+
+/// A request without parameters.
+pub(super) fn plain_request(method: &str) -> String {
+    format!(r#"{{"jsonrpc":"2.0","id":1,"method":"{method}","params":[]}}"#)
+}
+
+/// Sends `request` and reads the answer, at most `bytes_max` of it. The client's time-out covers all of it.
+pub(super) async fn post(endpoint: &Endpoint, request: String, bytes_max: u64) -> Result<Bytes, Fault> {
+    let sent = endpoint.post().header(CONTENT_TYPE, "application/json").body(request).send().await;
+    let response = sent.map_err(|e| transport(endpoint, e))?;
+    let status = response.status();
+    let retry_after = retry_after(response.headers(), jiff::Timestamp::now());
+    match status {
+        StatusCode::TOO_MANY_REQUESTS => return Err(Fault::Endpoint(endpoint.limited(retry_after))),
+        StatusCode::SERVICE_UNAVAILABLE if retry_after.is_some() => {
+            return Err(Fault::Endpoint(endpoint.limited(retry_after)));
+        }
+        StatusCode::PAYLOAD_TOO_LARGE => return Err(Fault::TooLarge("HTTP 413".to_owned())),
+        status if status.is_success() => return read(endpoint, response, bytes_max).await,
+        _ => {}
+    }
+    let body = read(endpoint, response, ERROR_BYTES_MAX).await.unwrap_or_default();
+    // Some servers send JSON-RPC errors with an HTTP error; whoever is not let in is refused all the same.
+    if parse::is_rpc(&body) && !matches!(status, StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN) {
+        return Ok(body);
+    }
+    let text = parse::short(String::from_utf8_lossy(&body).trim());
+    Err(Fault::Endpoint(endpoint.unreachable(format!("HTTP {status} {text}").trim_end())))
+}
+
+async fn read(endpoint: &Endpoint, mut response: Response, bytes_max: u64) -> Result<Bytes, Fault> {
+    let too_large = || Fault::TooLarge(format!("the answer is larger than {bytes_max} bytes (response_bytes_max)"));
+    let announced = response.content_length().unwrap_or(0);
+    if announced > bytes_max {
+        return Err(too_large());
+    }
+    let mut body = Vec::with_capacity(usize::try_from(announced.min(RESERVE_BYTES_MAX)).unwrap_or(0));
+    while let Some(chunk) = response.chunk().await.map_err(|e| transport(endpoint, e))? {
+        if (body.len() + chunk.len()) as u64 > bytes_max {
+            return Err(too_large());
+        }
+        body.extend_from_slice(&chunk);
+    }
+    Ok(Bytes::from(body))
+}
+
+fn transport(endpoint: &Endpoint, error: reqwest::Error) -> Fault {
+    let slow = error.is_timeout() && !error.is_connect();
+    let text = with_sources(&error.without_url());
+    let reason = parse::short(&endpoint.redact(&text));
+    if slow { Fault::Slow(endpoint.unreachable(&reason)) } else { Fault::Endpoint(endpoint.unreachable(&reason)) }
+}
+
+/// `Retry-After` as seconds or as an HTTP date (RFC 9110, 10.2.3), cut to [`RETRY_AFTER_MAX`]; nonsense is `None`.
+fn retry_after(headers: &HeaderMap, now: jiff::Timestamp) -> Option<Duration> {
+    let text = headers.get(RETRY_AFTER)?.to_str().ok()?.trim();
+    let seconds = match text.parse::<u64>() {
+        Ok(seconds) => seconds,
+        Err(_) => {
+            let until = jiff::fmt::rfc2822::DateTimeParser::new().parse_timestamp(text).ok()?;
+            u64::try_from(until.as_second().saturating_sub(now.as_second())).unwrap_or(0)
+        }
+    };
+    Some(Duration::from_secs(seconds).min(RETRY_AFTER_MAX))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn retry_after_is_read_in_both_forms() {
+        let now: jiff::Timestamp = "1994-11-06T08:49:00Z".parse().expect("a time");
+        let cases = [
+            ("7", Some(7)),
+            ("Sun, 06 Nov 1994 08:49:37 GMT", Some(37)),
+            ("Sun, 06 Nov 1994 08:40:00 GMT", Some(0)),
+            ("86400", Some(300)),
+            ("18446744073709551615", Some(300)),
+            ("-3", None),
+            ("soon", None),
+            ("", None),
+        ];
+        for (text, seconds) in cases {
+            let headers = HeaderMap::from_iter([(RETRY_AFTER, text.parse().expect("a header"))]);
+            assert_eq!(retry_after(&headers, now), seconds.map(Duration::from_secs), "{text}");
+        }
+        assert_eq!(retry_after(&HeaderMap::new(), now), None);
+    }
+
+    #[test]
+    fn one_height_is_asked_for_without_an_array() {
+        assert_eq!(
+            blocks_request(&[255]),
+            r#"{"jsonrpc":"2.0","id":255,"method":"eth_getBlockByNumber","params":["0xff",true]}"#
+        );
+        let batch: serde_json::Value = serde_json::from_str(&blocks_request(&[0, 16])).expect("JSON");
+        assert_eq!(batch[0]["params"], serde_json::json!(["0x0", true]));
+        assert_eq!(batch[1]["id"], 16);
+    }
+}
