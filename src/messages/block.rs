@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
-use super::heights::Height;
+use super::heights::{Height, HeightRange};
 
 /// A block hash in the chain's own notation, normalised by its source (EVM: `0x` and lower-case hexadecimal).
 ///
@@ -59,4 +59,66 @@ pub struct Block {
     pub id: BlockRef,
     /// The block as the node sent it (EVM: the `result` member, byte for byte).
     pub raw: Bytes,
+}
+
+/// A contiguous piece of a chain, whose inner links agree.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Piece {
+    /// The heights.
+    pub range: HeightRange,
+    /// The parent that the lowest block names.
+    pub parent: BlockHash,
+    /// The hash of the highest block.
+    pub hash: BlockHash,
+}
+
+impl Piece {
+    /// One block.
+    pub fn of(block: &BlockRef) -> Self {
+        Self { range: HeightRange::one(block.height), parent: block.parent.clone(), hash: block.hash.clone() }
+    }
+
+    /// Whether `block` stands on this piece.
+    pub fn carries(&self, block: &BlockRef) -> bool {
+        block.height == self.range.hi() + 1 && block.parent == self.hash
+    }
+
+    /// Cuts ascending blocks into pieces wherever a height is missing or a link disagrees.
+    pub fn of_all<'a>(blocks: impl IntoIterator<Item = &'a BlockRef>) -> Vec<Piece> {
+        let mut pieces: Vec<Piece> = Vec::new();
+        for block in blocks {
+            match pieces.last_mut() {
+                Some(piece) if piece.carries(block) => {
+                    piece.range = piece.range.up_to(block.height);
+                    piece.hash = block.hash.clone();
+                }
+                _ => pieces.push(Piece::of(block)),
+            }
+        }
+        pieces
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn block(height: Height, hash: &str, parent: &str) -> BlockRef {
+        let name = |text: &str| BlockHash::new(text).expect("a hash");
+        BlockRef { height, hash: name(hash), parent: name(parent), time: 0 }
+    }
+
+    #[test]
+    fn pieces_end_where_a_height_or_a_link_is_missing() {
+        let blocks = [block(5, "e", "d"), block(6, "f", "e"), block(7, "g", "X"), block(9, "i", "h")];
+        let ranges: Vec<_> = Piece::of_all(&blocks).iter().map(|p| (p.range.to_string(), p.hash.to_string())).collect();
+        let expected = [("5..6", "f"), ("7..7", "g"), ("9..9", "i")];
+        assert_eq!(ranges, expected.map(|(range, hash)| (range.to_owned(), hash.to_owned())));
+    }
+
+    #[test]
+    fn stored_hashes_are_checked_when_they_are_read() {
+        assert!(serde_json::from_str::<BlockHash>("\"0xab\"").is_ok());
+        assert!(serde_json::from_str::<BlockHash>("\"../etc\"").is_err());
+    }
 }

@@ -12,6 +12,9 @@ pub enum GapTask {
     Fill {
         /// The heights, inclusive.
         range: HeightRange,
+        /// How often some of them could not be had; at the limit they are parked.
+        #[serde(default)]
+        tries: u32,
     },
 }
 
@@ -29,4 +32,12 @@ pub enum DetectorMessage {
         /// The heights, ascending, at most 1,000.
         heights: Vec<Height>,
     },
+}
+
+/// What the Collector is told beside its clock.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "type", content = "body", rename_all = "snake_case")]
+pub enum CollectorMessage {
+    /// Look at the head now.
+    Poll {},
 }

@@ -57,6 +57,17 @@ impl HeightRange {
         (self.lo..=self.hi).contains(&height)
     }
 
+    /// The same range, reaching up to `hi`, if that is higher.
+    pub fn up_to(self, hi: Height) -> HeightRange {
+        debug_assert!(hi <= HEIGHT_MAX);
+        Self { lo: self.lo, hi: self.hi.max(hi) }
+    }
+
+    /// The smallest range that holds both.
+    pub fn hull(self, other: HeightRange) -> HeightRange {
+        Self { lo: self.lo.min(other.lo), hi: self.hi.max(other.hi) }
+    }
+
     /// The heights that both hold.
     pub fn intersect(self, other: HeightRange) -> Option<HeightRange> {
         let (lo, hi) = (self.lo.max(other.lo), self.hi.min(other.hi));
@@ -169,6 +180,11 @@ impl HeightSet {
             }
         }
         self.ranges.splice(from..to, rest);
+    }
+
+    /// The smallest range that holds all of it; none if it is empty.
+    pub fn hull(&self) -> Option<HeightRange> {
+        Some(self.ranges.first()?.hull(*self.ranges.last()?))
     }
 
     /// The heights of `within` that the set lacks, lowest first: its gaps.

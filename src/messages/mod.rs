@@ -2,6 +2,7 @@
 //!
 //! | message | mailbox | sent by | read by |
 //! |---|---|---|---|
+//! | [`gap::CollectorMessage`] | `collector` | `gapless send` | Collector |
 //! | [`gap::DetectorMessage`] | `gap_detector` | Collector, `gapless blocks verify` | GapDetector |
 //! | [`gap::GapTask`] | `gap_fixer` (pool) | GapDetector, GapFixer (a remainder) | GapFixer |
 //! | [`tally::TallyMessage`] | `tally_N` | the self-test's feeder, `gapless send` | Tally |

@@ -6,6 +6,8 @@ use super::error::StoreError;
 use super::keys::Keys;
 use super::options::Limits;
 use crate::ids::{Address, EntryId, PipelineId};
+pub use crate::messages::block::Piece;
+
 use crate::messages::block::BlockHash;
 use crate::messages::heights::HeightRange;
 
@@ -36,17 +38,6 @@ impl Outgoing {
 
 /// Fields and values of one stream entry, in order.
 pub type Fields = Vec<(Vec<u8>, Vec<u8>)>;
-
-/// A contiguous piece of a chain, whose inner links were checked by whoever made it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Piece {
-    /// The heights.
-    pub range: HeightRange,
-    /// The parent that the lowest block names.
-    pub parent: BlockHash,
-    /// The hash of the highest block.
-    pub hash: BlockHash,
-}
 
 /// One thing that a commit does. Each is judged by the script before the first write, so all happen or none.
 #[derive(Debug, Clone, PartialEq, Eq)]

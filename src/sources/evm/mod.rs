@@ -33,6 +33,7 @@ use self::answers::Answers;
 use self::ask::Outcome;
 use self::endpoint::Endpoint;
 pub use self::options::{BATCH_HEIGHTS_MAX, ENDPOINTS_MAX, EvmOptions};
+pub use self::parse::identity;
 use super::{Absence, ChainIdentity, ChainSource, Fetched, SourceError};
 use crate::messages::heights::{HEIGHT_MAX, Height, HeightRange};
 

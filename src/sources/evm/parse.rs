@@ -187,24 +187,28 @@ struct Header<'a> {
 
 /// Reads one block, which must be the one at `asked`; the error is a short reason.
 pub(super) fn block(raw: Bytes, asked: Height) -> Result<Block, String> {
-    let header: Header<'_> =
-        serde_json::from_slice(&raw).map_err(|e| format!("no block: {}", short(&e.to_string())))?;
+    let id = identity(&raw)?;
+    if id.height != asked {
+        return Err(format!("asked for {asked}, got number {}", id.height));
+    }
+    Ok(Block { id, raw })
+}
+
+/// Which block these bytes are, whole or not at all; the error is a short reason. Never panics.
+pub fn identity(raw: &[u8]) -> Result<BlockRef, String> {
+    let header: Header<'_> = serde_json::from_slice(raw).map_err(|e| format!("no block: {}", short(&e.to_string())))?;
     let height = quantity(&header.number).map_err(|e| format!("number: {e}"))?;
     if height > u128::from(HEIGHT_MAX) {
         return Err(format!("number {height} is above the largest possible height, {HEIGHT_MAX}"));
     }
-    if height != u128::from(asked) {
-        return Err(format!("asked for {asked}, got number {height}"));
-    }
     let time = quantity(&header.timestamp).map_err(|e| format!("timestamp: {e}"))?;
-    let id = BlockRef {
-        height: asked,
+    check_transactions(header.transactions.get())?;
+    Ok(BlockRef {
+        height: u64::try_from(height).map_err(|_| format!("number {height} is no height"))?,
         hash: hash(&header.hash).map_err(|e| format!("hash: {e}"))?,
         parent: hash(&header.parent_hash).map_err(|e| format!("parentHash: {e}"))?,
         time: i64::try_from(time).map_err(|_| format!("timestamp {time} is no time"))?,
-    };
-    check_transactions(header.transactions.get())?;
-    Ok(Block { id, raw })
+    })
 }
 
 /// A block whose transactions were left out would be kept for ever as if it were whole.
