@@ -162,12 +162,14 @@ pub(super) struct Encoder<'a> {
     limits: &'a Limits,
     pub(super) keys: Vec<String>,
     pub(super) args: Vec<Vec<u8>>,
+    /// Bytes of entries that are set aside: however large a foreign entry is, it must be possible to bury it.
+    pub(super) buried_bytes: usize,
 }
 
 impl<'a> Encoder<'a> {
     /// Effects name keys by their place, so `keys` begins with those that every commit has.
     pub(super) fn new(names: &'a Keys, pipeline: &'a PipelineId, limits: &'a Limits, keys: Vec<String>) -> Self {
-        Self { names, pipeline, limits, keys, args: Vec::new() }
+        Self { names, pipeline, limits, keys, args: Vec::new(), buried_bytes: 0 }
     }
 
     /// Writes the number of effects and each of them.
@@ -188,7 +190,8 @@ impl<'a> Encoder<'a> {
             }
             Effect::Bury { of, fields } => {
                 let (key, capacity) = (self.names.dead(of), self.limits.dead_letters_max);
-                self.append(key, capacity, std::slice::from_ref(fields))?;
+                self.buried_bytes += size(fields);
+                self.put_entries(key, capacity, std::slice::from_ref(fields));
             }
             Effect::Trash { item, capacity } => {
                 let fields = vec![(b"item".to_vec(), item.clone().into_bytes())];
@@ -230,6 +233,14 @@ impl<'a> Encoder<'a> {
     }
 
     fn append(&mut self, key: String, capacity: u64, entries: &[Fields]) -> Result<(), StoreError> {
+        for fields in entries {
+            bound("an entry", size(fields), self.limits.entry_bytes_max, "mailbox.entry_bytes_max")?;
+        }
+        self.put_entries(key, capacity, entries);
+        Ok(())
+    }
+
+    fn put_entries(&mut self, key: String, capacity: u64, entries: &[Fields]) {
         let key = self.key(key);
         let count: usize = entries.iter().map(|fields| 1 + 2 * fields.len()).sum();
         self.text("send");
@@ -238,15 +249,12 @@ impl<'a> Encoder<'a> {
         self.number(capacity);
         self.number(entries.len() as u64);
         for fields in entries {
-            let bytes = fields.iter().map(|(n, v)| n.len() + v.len()).sum();
-            bound("an entry", bytes, self.limits.entry_bytes_max, "mailbox.entry_bytes_max")?;
             self.number(2 * fields.len() as u64);
             for (name, value) in fields {
                 self.args.push(name.clone());
                 self.args.push(value.clone());
             }
         }
-        Ok(())
     }
 
     fn op(&mut self, name: &str, args: &[&str]) {
@@ -273,6 +281,10 @@ impl<'a> Encoder<'a> {
     pub(super) fn number(&mut self, number: u64) {
         self.text(&number.to_string());
     }
+}
+
+fn size(fields: &Fields) -> usize {
+    fields.iter().map(|(name, value)| name.len() + value.len()).sum()
 }
 
 /// Refuses what is larger than its bound, naming the bound's key.

@@ -84,7 +84,7 @@ pub struct Lease {
     /// The node that held the unit before; empty if nobody did.
     pub node_before: String,
     inner: Mutex<Inner>,
-    /// Odd while a fenced request is under way: then the tip in Redis may already be the next one.
+    /// Odd while a fenced request is, or may be, under way: then the tip in Redis may already be the next one.
     operations: AtomicU64,
 }
 
@@ -181,8 +181,8 @@ impl Lease {
         self.lock().state.clone()
     }
 
-    /// A number that changes with every fenced request, odd while one is under way: the renewal compares what it
-    /// saw only if this is even and unchanged.
+    /// A number that changes with every fenced request, odd while one is under way and after one without an answer:
+    /// the renewal compares what it saw only if this is even and unchanged.
     pub fn operations(&self) -> u64 {
         self.operations.load(Ordering::SeqCst)
     }
@@ -224,7 +224,9 @@ impl Lease {
     /// Makes a turn durable: state, acknowledgement and every effect together or not at all (G1).
     ///
     /// A crash before the script ran leaves everything to be decided again; after it, everything is done. A lost
-    /// answer is asked for again, verbatim, and changes nothing (G3). On any error nothing has changed.
+    /// answer is asked for again, verbatim, and changes nothing (G3). A refusal by the script means that nothing has
+    /// changed; after `Unreachable`, `OutOfMemory` and a drop of this future it may have been done all the same, and
+    /// then the next request answers `Moved`.
     pub async fn commit(&self, commit: &Commit) -> Result<Committed, StoreError> {
         let base = self.held();
         let new = RandomId::new();
@@ -232,10 +234,18 @@ impl Lease {
         let text = if commit.appends() { &script::COMMIT } else { &script::COMMIT_SPARED };
         let mut row = self.fenced(text, &keys, &args).await?;
         let word = row.text()?;
-        let (committed, seq, entries) = match word.as_str() {
-            "OK" => (Committed::Now, row.number()?, row.entries()?),
-            "DUP" => (Committed::Before, row.number()?, Vec::new()),
+        let committed = match word.as_str() {
+            "OK" => Committed::Now,
+            "DUP" => Committed::Before,
             word => return Err(refusal(word, &mut row)?),
+        };
+        let seq = row.number()?;
+        let delivery = match committed {
+            Committed::Now => {
+                let (failed, unfinished, fault) = (row.number()?, row.number()?, row.text()?);
+                Some(Delivery { entries: row.entries()?, failed, unfinished, fault })
+            }
+            Committed::Before => None,
         };
         let mut inner = self.lock();
         inner.held.tip = new;
@@ -243,10 +253,8 @@ impl Lease {
         if let Some(state) = &commit.state {
             inner.state.clone_from(state);
         }
-        // An entry that an OK delivers has no past: attempts of an earlier holder are met by the read after acquiring.
-        if commit.ack != Ack::Nothing || !entries.is_empty() {
-            inner.delivery = (!entries.is_empty()).then(|| Delivery { entries, ..Delivery::default() });
-        }
+        // What is not in hand now is asked for by the next claim; so is what a slot of a pool has not acknowledged.
+        inner.delivery = delivery.filter(|delivery| !delivery.entries.is_empty());
         Ok(committed)
     }
 
@@ -261,11 +269,13 @@ impl Lease {
     }
 
     async fn fenced(&self, script: &script::Script, keys: &[String], args: &[Vec<u8>]) -> Result<Row, StoreError> {
-        // If this future is dropped the count stays odd: nobody compares a tip that may be on its way any more.
+        // Odd from here on. Only an answer makes it even again: after a drop of this future, or an error, the request
+        // may still be on its way, and the tip with it.
+        let begun = |n: u64| Some(if n % 2 == 0 { n + 1 } else { n + 2 });
+        let _ = self.operations.fetch_update(Ordering::SeqCst, Ordering::SeqCst, begun);
+        let answer = self.link.run(script, keys, args).await?;
         self.operations.fetch_add(1, Ordering::SeqCst);
-        let answer = self.link.run(script, keys, args).await;
-        self.operations.fetch_add(1, Ordering::SeqCst);
-        Row::new(script.name, answer?)
+        Row::new(script.name, answer)
     }
 
     fn fence_args(&self, base: &Held, new: &RandomId) -> Vec<Vec<u8>> {
@@ -296,7 +306,7 @@ impl Lease {
         encoder.number(u64::try_from(limits.history_interval.as_millis()).unwrap_or(u64::MAX));
         encoder.number(u64::from(limits.history_max));
         encoder.effects(&commit.effects)?;
-        let bytes = encoder.args.iter().map(Vec::len).sum();
+        let bytes = encoder.args.iter().map(Vec::len).sum::<usize>() - encoder.buried_bytes;
         // The decision may be as large as what it was made from, and then some; the script's time is what is bounded.
         bound("a commit", bytes, 4 * limits.turn_bytes_max, "mailbox.turn_bytes_max")?;
         Ok((encoder.keys, encoder.args))

@@ -13,6 +13,7 @@ use redis::{AsyncConnectionConfig, Client, Cmd, IntoConnectionInfo, RedisError, 
 use tokio::sync::Mutex;
 
 use super::error::StoreError;
+use super::managed::Managed;
 use super::options::{Place, StoreOptions};
 use super::reply;
 use super::script::Script;
@@ -152,20 +153,19 @@ impl Link {
 
     async fn once(&self, cmd: &Cmd, name: &str) -> Result<Value, Failure> {
         let (mut connection, generation) = self.connection().await?;
-        match connection.send_packed_command(cmd).await {
-            Ok(Value::ServerError(error)) => Err(self.judge(&RedisError::from(error), name)),
+        let error = match connection.send_packed_command(cmd).await {
+            Ok(Value::ServerError(error)) => RedisError::from(error),
             Ok(value) => {
                 self.inner.health.set_down(false, &self.inner.options.address(), "");
-                Ok(value)
+                return Ok(value);
             }
-            Err(error) => {
-                let failure = self.judge(&error, name);
-                if matches!(failure, Failure::Passing { dropped: true, .. }) {
-                    self.forget(generation).await;
-                }
-                Err(failure)
-            }
+            Err(error) => error,
+        };
+        let failure = self.judge(&error, name);
+        if matches!(failure, Failure::Passing { dropped: true, .. }) {
+            self.forget(generation).await;
         }
+        Err(failure)
     }
 
     fn judge(&self, error: &RedisError, name: &str) -> Failure {
@@ -180,6 +180,7 @@ impl Link {
             }
             // A master that became a replica: the address may lead elsewhere at the next connection.
             Some("READONLY" | "UNBLOCKED") => Failure::Passing { reason: words(), dropped: true },
+            Some("NOAUTH") => Failure::Final(wrong_password(words())),
             Some("OOM") => Failure::Final(StoreError::OutOfMemory(words())),
             Some(_) => Failure::Final(StoreError::Refused { command: name.to_owned(), reason: words() }),
             None if error.is_io_error() || error.is_connection_dropped() || error.is_timeout() => {
@@ -213,7 +214,7 @@ impl Link {
         let passing = |reason: String| Failure::Passing { reason, dropped: true };
         let url = match &options.place {
             Place::Url(url) => url.clone(),
-            Place::Managed(managed) => managed.locate().map_err(passing)?,
+            Place::Managed(managed) => locate(managed.clone()).await.map_err(passing)?,
         };
         let info = url.as_str().into_connection_info().map_err(|error| {
             Failure::Final(StoreError::Refused { command: "redis.url".to_owned(), reason: error.to_string() })
@@ -236,10 +237,7 @@ impl Link {
         let connected = client.get_multiplexed_async_connection_with_config(&config).await;
         self.inner.health.connects_total.fetch_add(1, Ordering::Relaxed);
         let mut connection = connected.map_err(|error| match error.kind() {
-            redis::ErrorKind::AuthenticationFailed => Failure::Final(StoreError::Refused {
-                command: "the password (redis.password, redis.password_file)".to_owned(),
-                reason: error.to_string(),
-            }),
+            redis::ErrorKind::AuthenticationFailed => Failure::Final(wrong_password(error.to_string())),
             _ => passing(error.to_string()),
         })?;
         self.check_role(&mut connection).await?;
@@ -248,8 +246,15 @@ impl Link {
 
     /// A replica would take reads and refuse writes; it is as good as away.
     async fn check_role(&self, connection: &mut MultiplexedConnection) -> Result<(), Failure> {
-        let role = connection.send_packed_command(&redis::cmd("ROLE")).await;
-        let role = role.map_err(|error| self.judge(&error, "ROLE"))?;
+        let role = match connection.send_packed_command(&redis::cmd("ROLE")).await {
+            Ok(Value::ServerError(error)) => Err(RedisError::from(error)),
+            other => other,
+        };
+        let role = match role {
+            // A user without the right to ask learns of a replica at the first write.
+            Err(error) if error.code() == Some("NOPERM") => return Ok(()),
+            role => role.map_err(|error| self.judge(&error, "ROLE"))?,
+        };
         let mut row = reply::Row::new("ROLE", role).map_err(Failure::Final)?;
         let word = row.text().map_err(Failure::Final)?;
         if word == "master" {
@@ -257,6 +262,16 @@ impl Link {
         }
         Err(Failure::Passing { reason: format!("the server is a {word}, not a master"), dropped: true })
     }
+}
+
+/// Starting a server and reading its address block, so they leave the runtime alone.
+async fn locate(managed: Arc<Managed>) -> Result<String, String> {
+    let located = tokio::task::spawn_blocking(move || managed.locate()).await;
+    located.map_err(|error| format!("looking for the managed redis: {error}"))?
+}
+
+fn wrong_password(reason: String) -> StoreError {
+    StoreError::Refused { command: "the password (redis.password, redis.password_file)".to_owned(), reason }
 }
 
 /// Waits between tries: exponential with full jitter, bounded by the configuration.

@@ -62,6 +62,7 @@ impl Store {
             "OK" => Ok(Sent::As(row.text()?.parse().map_err(StoreError::Protocol)?)),
             "DUP" => Ok(Sent::Before),
             "FULL" => Err(StoreError::Full { key: keys[0].clone() }),
+            "BROKEN" => Err(StoreError::Broken { key: row.text()?, reason: row.text()? }),
             other => Err(StoreError::Protocol(format!("send: `{other}`"))),
         }
     }

@@ -86,9 +86,29 @@ impl RedisServer {
     pub fn command(&self, args: &[&str]) -> redis::Value {
         let mut cmd = redis::cmd(args[0]);
         cmd.arg(&args[1..]);
+        cmd.query(&mut self.connection()).expect("an answer")
+    }
+
+    /// As [`RedisServer::command`], the answer as text.
+    pub fn text(&self, args: &[&str]) -> String {
+        let mut cmd = redis::cmd(args[0]);
+        cmd.arg(&args[1..]);
+        cmd.query(&mut self.connection()).expect("an answer as text")
+    }
+
+    /// A connection of an operator, who has the patience of an operator.
+    pub fn connection(&self) -> redis::Connection {
         let client = redis::Client::open(self.url()).expect("a url");
-        let mut connection = client.get_connection_with_timeout(Duration::from_secs(5)).expect("a connection");
-        cmd.query(&mut connection).expect("an answer")
+        let connection = client.get_connection_with_timeout(Duration::from_secs(5)).expect("a connection");
+        connection.set_read_timeout(Some(Duration::from_secs(20))).expect("a timeout");
+        connection
+    }
+
+    /// Stops the process as a debugger would (`SIGSTOP`), or lets it go on.
+    pub fn pause(&self, paused: bool) {
+        let signal = if paused { rustix::process::Signal::STOP } else { rustix::process::Signal::CONT };
+        let pid = i32::try_from(self.pid()).ok().and_then(rustix::process::Pid::from_raw).expect("a process id");
+        rustix::process::kill_process(pid, signal).expect("a signal");
     }
 }
 

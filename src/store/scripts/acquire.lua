@@ -23,39 +23,24 @@ end
 local now, ttl = now_ms(), tonumber(ARGV[4])
 local mine = ARGV[2] ~= '' and ck[2] == ARGV[2]
 if not mine and ck[2] and ck[2] ~= '' then
-  local exp = redis.call('GET', KEYS[2])
-  local at, was = string.match(exp or '0 0', '^(%d+) (%d+)$')
-  at, was = tonumber(at), tonumber(was)
-  -- An expiry farther away than its lease time was written by a clock that has gone back since.
-  if at > now and at - now <= was then
-    return { 'HELD', ck[7] or '', num(at - now) }
+  local left = lease_left(KEYS[2], now)
+  if left > 0 then
+    return { 'HELD', ck[7] or '', num(left) }
   end
+end
+local broken = wrong_type(KEYS[5], 'list', 'a list') or (ARGV[8] ~= '-' and wrong_type(KEYS[4], 'stream', 'a stream'))
+if broken then
+  return broken
 end
 local offset = ck[5] or '0-0'
-if ARGV[8] == '' and offset ~= '0-0' then
-  local info = redis.pcall('XINFO', 'STREAM', KEYS[4])
-  local last = '0-0'
-  if not info.err then
-    for i = 1, #info, 2 do
-      if info[i] == 'last-generated-id' then last = info[i + 1] end
-    end
+if ARGV[8] == '' then
+  local behind = lies_behind(KEYS[4], offset)
+  if behind and ARGV[12] ~= '1' then
+    return behind
   end
-  if id_key(last) < id_key(offset) then
-    if ARGV[12] ~= '1' then
-      return { 'BROKEN', KEYS[4], 'its last entry id ' .. last .. ' lies behind the stored offset ' .. offset }
-    end
-    offset = '0-0'
-  end
-end
-if ARGV[8] ~= '-' then
-  local kind = redis.call('TYPE', KEYS[4]).ok
-  if kind ~= 'none' and kind ~= 'stream' then
-    return { 'BROKEN', KEYS[4], 'it is a ' .. kind .. ', not a stream' }
-  end
-  if ARGV[8] ~= '' then
-    -- Every entry that exists is unacknowledged (acknowledging deletes), so a lost group may start at 0.
-    redis.pcall('XGROUP', 'CREATE', KEYS[4], 'pool', '0', 'MKSTREAM')
-  end
+  if behind then offset = '0-0' end
+elseif ARGV[8] ~= '-' then
+  create_pool(KEYS[4])
 end
 -- Attempts. A turn of several entries counts against none of them: they are served one by one from now on.
 local failed, unfinished, head, fault, careful = ck[11] or '0', ck[12] or '0', ck[10] or '', nil, nil

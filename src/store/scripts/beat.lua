@@ -4,15 +4,15 @@
 -- compares owner, token and tip with its memory, so that an idle unit too learns of a rollback.
 local now, ttl, out = now_ms(), tonumber(ARGV[1]), {}
 for u = 1, #KEYS / 2 do
-  local ck = redis.call('HMGET', KEYS[2 * u - 1], 'token', 'owner', 'tip', 'node')
+  local ck = redis.pcall('HMGET', KEYS[2 * u - 1], 'token', 'owner', 'tip', 'node')
+  -- A checkpoint of another type is told by its own unit's next request; it must not end the leases of the others.
+  if ck.err then ck = {} end
   local token, owner, renewed, left = ARGV[2 * u], ARGV[2 * u + 1], '0', 0
   if owner ~= '' and ck[1] == token and ck[2] == owner then
     redis.call('SET', KEYS[2 * u], num(now + ttl) .. ' ' .. ARGV[1])
     renewed, left = '1', ttl
   elseif ck[2] and ck[2] ~= '' then
-    local at, was = string.match(redis.call('GET', KEYS[2 * u]) or '0 0', '^(%d+) (%d+)$')
-    at, was = tonumber(at), tonumber(was)
-    if at > now and at - now <= was then left = at - now end
+    left = lease_left(KEYS[2 * u], now)
   end
   out[u] = { renewed, num(left), ck[2] or '', ck[4] or '', ck[1] or '', ck[3] or '' }
 end

@@ -7,27 +7,37 @@
 --   12 history interval ms   13 history length
 --   14 effects that follow, each: name, number of arguments, arguments
 -- Answers FENCED, DUP, MOVED, FULL key, LINK, OVERLAP, UNCOVERED height, BROKEN key reason: nothing has changed;
--- or { 'OK', seq, entries }. A DUP delivers nothing: what follows it is a fenced read with a tip of its own.
+-- or { 'OK', seq, failed, unfinished, reason, entries }. A DUP delivers nothing: what follows it is a fenced read with a tip of its own.
 local refused, ck = fence()
 if refused then
   return refused
 end
 
 -- Step 1: judge everything, write nothing. Interval effects are planned in an overlay.
-local appends, puts, publishes, grown = {}, {}, {}, {}
+local appends, puts, publishes, covers, grown = {}, {}, {}, {}, {}
 local judge = {}
 
-local function stream_or_broken(key)
-  local kind = redis.call('TYPE', key).ok
-  if kind ~= 'none' and kind ~= 'stream' then
-    return { 'BROKEN', key, 'it is a ' .. kind .. ', not a stream' }
+-- Lua hands at most some 8,000 values to a command.
+local VALUES_MAX = 4000
+
+-- What each target of an append was before: 'none' or 'stream'.
+local targets = {}
+
+local function target_or_broken(key)
+  if targets[key] then return nil end
+  local broken, kind = wrong_type(key, 'stream', 'a stream')
+  if broken then return broken end
+  targets[key] = kind
+  -- After a foreign XADD with the largest id no id can follow. Told here, where nothing has been written yet.
+  if kind == 'stream' and #redis.call('XRANGE', key, '18446744073709551615-0', '+', 'COUNT', 1) > 0 then
+    return { 'BROKEN', key, 'its last id has the largest possible milliseconds: no append can follow it' }
   end
 end
 
 -- key, capacity (0 = none), entries, then for each: number of fields and values, fields and values.
 function judge.send(at)
   local key, capacity, n = KEYS[tonumber(ARGV[at])], tonumber(ARGV[at + 1]), tonumber(ARGV[at + 2])
-  local broken = stream_or_broken(key)
+  local broken = target_or_broken(key)
   if broken then return broken end
   if capacity > 0 and n > 0 then
     local g = grown[key] or { sends = 0, capacity = capacity }
@@ -37,16 +47,20 @@ function judge.send(at)
   local pos = at + 3
   for _ = 1, n do
     local len = tonumber(ARGV[pos])
+    if len > VALUES_MAX or len < 2 then
+      return { 'BROKEN', key, 'an entry of ' .. len .. ' names and values cannot be appended' }
+    end
     appends[#appends + 1] = { key, pos + 1, pos + len }
     pos = pos + len + 1
   end
 end
 
+local sets = {}
+
 local function intervals_or_broken(key)
-  local kind = redis.call('TYPE', key).ok
-  if kind ~= 'none' and kind ~= 'zset' then
-    return { 'BROKEN', key, 'it is a ' .. kind .. ', not a sorted set' }
-  end
+  if sets[key] then return nil end
+  sets[key] = true
+  return wrong_type(key, 'zset', 'a sorted set')
 end
 
 -- held, parked, lo, hi, parent of lo, hash of hi
@@ -72,23 +86,21 @@ function judge.park(at)
 end
 
 -- held, parked, lo, hi, then lo and hi of each range sent on: nothing of a task may be silently absent.
+-- Judged after all other effects, wherever it stands among them.
 function judge.cover(at, count)
-  local resent = {}
+  local held, parked, resent = KEYS[tonumber(ARGV[at])], KEYS[tonumber(ARGV[at + 1])], {}
   for i = at + 4, at + count - 1, 2 do
     resent[#resent + 1] = { tonumber(ARGV[i]), tonumber(ARGV[i + 1]) }
   end
-  local height = uncovered(KEYS[tonumber(ARGV[at])], KEYS[tonumber(ARGV[at + 1])], tonumber(ARGV[at + 2]),
-    tonumber(ARGV[at + 3]), resent)
-  if height then return { 'UNCOVERED', height } end
+  covers[#covers + 1] = { held, parked, tonumber(ARGV[at + 2]), tonumber(ARGV[at + 3]), resent }
+  return intervals_or_broken(held) or intervals_or_broken(parked)
 end
 
 -- key, field, value
 function judge.put(at)
   local key = KEYS[tonumber(ARGV[at])]
-  local kind = redis.call('TYPE', key).ok
-  if kind ~= 'none' and kind ~= 'hash' then
-    return { 'BROKEN', key, 'it is a ' .. kind .. ', not a hash' }
-  end
+  local broken = wrong_type(key, 'hash', 'a hash')
+  if broken then return broken end
   puts[#puts + 1] = { key, ARGV[at + 1], ARGV[at + 2] }
 end
 
@@ -105,6 +117,24 @@ for _ = 1, tonumber(ARGV[14]) do
   at = at + 2 + count
 end
 
+for _, c in ipairs(covers) do
+  local height = uncovered(unpack(c))
+  if height then return { 'UNCOVERED', height } end
+end
+
+local ack, exclusive = ARGV[6], ARGV[9] == ''
+if ack ~= '' or exclusive then
+  local broken = wrong_type(KEYS[2], 'stream', 'a stream')
+  if broken then return broken end
+end
+if ack ~= '' and not exclusive then
+  -- Whoever lost the entry to another slot (the group was destroyed and made again) must not finish it as well.
+  local pending = redis.pcall('XPENDING', KEYS[2], 'pool', ack, ack, 1, ARGV[9])
+  if pending.err or #pending == 0 then
+    return { 'MOVED', ck[3] or '', ck[4] or '0' }
+  end
+end
+
 -- Room: what counts is the net growth of each mailbox, and full is judged before the turn.
 for key, g in pairs(grown) do
   local growth = g.sends
@@ -114,13 +144,17 @@ for key, g in pairs(grown) do
   end
 end
 
--- Step 2: append. Redis does not roll back, so a refused append takes the earlier ones with it.
+-- Step 2: append. Redis does not roll back, so a refused append takes the earlier ones with it: no reader has seen
+-- them, and all that may stay is a higher last id of a stream that was there before.
 local done = {}
 for i = 1, #appends do
   local a = appends[i]
   local id = redis.pcall('XADD', a[1], '*', unpack(ARGV, a[2], a[3]))
   if type(id) == 'table' and id.err then
     for _, d in ipairs(done) do redis.call('XDEL', d[1], d[2]) end
+    for key, before in pairs(targets) do
+      if before == 'none' then redis.call('DEL', key) end
+    end
     return { 'BROKEN', a[1], id.err }
   end
   done[i] = { a[1], id }
@@ -128,9 +162,9 @@ end
 
 -- Step 3: what can no longer fail: intervals, acknowledgement, checkpoint, publication.
 write_plans()
-local ack, offset = ARGV[6], ck[5] or '0-0'
+local offset = ck[5] or '0-0'
 if ack ~= '' then
-  if ARGV[9] == '' then
+  if exclusive then
     offset = ack
     redis.call('XTRIM', KEYS[2], 'MINID', ARGV[7])
   else
@@ -155,19 +189,23 @@ if tonumber(ARGV[12]) > 0 then
   local last = tonumber(redis.call('HGET', KEYS[1], 'sampled') or '0')
   if now - last >= tonumber(ARGV[12]) or last > now then
     local c = redis.call('HMGET', KEYS[1], 'token', 'node', 'state')
-    redis.call('LPUSH', KEYS[3], cjson.encode({ why = 'sample', seq = seq, token = c[1], node = c[2],
+    -- Only for people: a history of another type is told by the next acquire and must not undo this commit.
+    redis.pcall('LPUSH', KEYS[3], cjson.encode({ why = 'sample', seq = seq, token = c[1], node = c[2],
       time_ms = num(now), offset = offset, state = c[3] or '' }))
-    redis.call('LTRIM', KEYS[3], 0, tonumber(ARGV[13]) - 1)
+    redis.pcall('LTRIM', KEYS[3], 0, tonumber(ARGV[13]) - 1)
     redis.call('HSET', KEYS[1], 'sampled', num(now))
   end
 end
 for _, p in ipairs(publishes) do
-  if redis.call('PUBSUB', 'NUMSUB', p[1])[2] > 0 or redis.call('PUBSUB', 'NUMPAT') > 0 then
-    redis.call('PUBLISH', p[1], p[2])
+  -- A user without the right to ask or to publish must not make a commit that is done look refused.
+  local direct, patterns = redis.pcall('PUBSUB', 'NUMSUB', p[1]), redis.pcall('PUBSUB', 'NUMPAT')
+  if direct.err or direct[2] > 0 or type(patterns) == 'table' or patterns > 0 then
+    redis.pcall('PUBLISH', p[1], p[2])
   end
 end
 local entries = {}
-if tonumber(ARGV[10]) > 0 and ARGV[9] == '' then
+if tonumber(ARGV[10]) > 0 and exclusive then
   entries = serve(deliver_range(KEYS[2], offset, ck[6], tonumber(ARGV[10]), tonumber(ARGV[11])))
 end
-return { 'OK', seq, entries }
+local failed, unfinished, fault = attempts(entries)
+return { 'OK', seq, failed, unfinished, fault, entries }

@@ -24,3 +24,21 @@ end
 local function num(n)
   return string.format('%.0f', n)
 end
+
+-- Milliseconds that a lease written as 'expiry ttl' still holds; 0 where it is free, missing or unreadable. An expiry
+-- farther away than its own lease time was written by a clock that has gone back since: free.
+local function lease_left(key, now)
+  local at, was = string.match(redis.call('GET', key) or '', '^(%d+) (%d+)$')
+  at, was = tonumber(at), tonumber(was)
+  if at and at > now and at - now <= was then return at - now end
+  return 0
+end
+
+-- BROKEN where a key exists and is not what it should be; else nil, and whether it is 'none' or what it should be.
+local function wrong_type(key, want, words)
+  local kind = redis.call('TYPE', key).ok
+  if kind ~= 'none' and kind ~= want then
+    return { 'BROKEN', key, 'it is a ' .. kind .. ', not ' .. words }
+  end
+  return nil, kind
+end

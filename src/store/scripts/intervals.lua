@@ -59,20 +59,30 @@ end
 
 -- Takes lo..hi out of a set whose members may be cut anywhere (the parked ones).
 local function cut(key, lo, hi)
-  while true do
-    local iv = neighbour(key, hi, false)
+  local from = hi
+  while from >= lo do
+    local iv = neighbour(key, from, false)
     if not iv or iv.hi < lo then return end
     drop(key, iv)
     if iv.lo < lo then put(key, iv.lo, lo - 1, iv.rest) end
     if iv.hi > hi then put(key, hi + 1, iv.hi, iv.rest) end
+    -- Looking on below it, so that what was dropped is not passed again for each that follows.
+    from = iv.lo - 1
   end
 end
 
 -- Adds lo..hi to the held set. Each held neighbour that it touches must agree on the link between them.
--- Answers nil, or why not. Doing it twice is no change.
+-- Answers nil, or why not. Doing it twice is no change; what is held under another hash or parent, as far as the
+-- interval's edges tell, is an OVERLAP: the caller must remove it first (a reorg), or think again.
 local function merge(held, parked, lo, hi, parent, hash)
   local below, above = neighbour(held, lo, false), neighbour(held, lo, true)
-  if below and below.hi >= hi then return nil end
+  if below and below.hi >= hi then
+    local p, h = string.match(below.rest, '^(%S+) (%S+)$')
+    if (below.lo == lo and p ~= parent) or (below.hi == hi and h ~= hash) then
+      return { 'OVERLAP', num(lo), num(hi) }
+    end
+    return nil
+  end
   if (below and below.hi >= lo) or (above and above.lo <= hi) then
     return { 'OVERLAP', num(lo), num(hi) }
   end
@@ -97,8 +107,9 @@ end
 -- Takes lo..hi out of the held set. `below` is the hash of lo - 1 and `above` the parent link of hi + 1; each is
 -- needed only where an interval is cut there. Heights that are not held are no error.
 local function remove(held, lo, hi, below, above)
-  while true do
-    local iv = neighbour(held, hi, false)
+  local from = hi
+  while from >= lo do
+    local iv = neighbour(held, from, false)
     if not iv or iv.hi < lo then return nil end
     local p, h = string.match(iv.rest, '^(%S+) (%S+)$')
     if (iv.lo < lo and below == '') or (iv.hi > hi and above == '') then
@@ -107,6 +118,7 @@ local function remove(held, lo, hi, below, above)
     drop(held, iv)
     if iv.lo < lo then put(held, iv.lo, lo - 1, p .. ' ' .. below) end
     if iv.hi > hi then put(held, hi + 1, iv.hi, above .. ' ' .. h) end
+    from = iv.lo - 1
   end
 end
 

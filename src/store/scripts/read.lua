@@ -8,19 +8,21 @@ local refused, ck = fence()
 if refused and refused[1] ~= 'DUP' then
   return refused
 end
-local entries
+local entries, broken = nil, wrong_type(KEYS[2], 'stream', 'a stream')
+if broken then
+  return broken
+end
 if ARGV[5] == '' then
   entries = deliver_range(KEYS[2], ck[5] or '0-0', ck[6], tonumber(ARGV[6]), tonumber(ARGV[7]))
 else
-  entries = deliver_slot(KEYS[2], ARGV[5])
+  entries, broken = deliver_slot(KEYS[2], ARGV[5])
+  if broken then
+    return broken
+  end
 end
 if #entries == 0 then
-  return { 'OK', '0', '0', '0', '', {} }
+  return (ARGV[5] == '' and lies_behind(KEYS[2], ck[5] or '0-0')) or { 'OK', '0', '0', '0', '', {} }
 end
 redis.call('HSET', KEYS[1], 'tip', ARGV[4])
-serve(entries)
-local att = redis.call('HMGET', KEYS[1], 'head', 'failed', 'unfinished', 'fault')
-if att[1] ~= entries[1][1] then
-  return { 'OK', '1', '0', '0', '', entries }
-end
-return { 'OK', '1', att[2] or '0', att[3] or '0', att[4] or '', entries }
+local failed, unfinished, fault = attempts(entries)
+return { 'OK', '1', failed, unfinished, fault, serve(entries) }

@@ -1,0 +1,12 @@
+//! The laws of mailbox, checkpoint, lease, commit, pool, intervals, membership, link and managed Redis, against real
+//! servers. One binary, because each test binary links the world.
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod commits;
+mod fences;
+mod mailboxes;
+mod pools;
+mod speed;
+mod world;

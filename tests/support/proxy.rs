@@ -1,0 +1,150 @@
+//! A TCP proxy between a node and Redis, for faults of the network: cut, refused, delayed, paused, and the cruellest
+//! one: the request arrives and its answer is lost.
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
+
+/// What the proxy does to every connection, from now on and to those that are open.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Faults {
+    /// New connections are closed at once.
+    pub refuse: bool,
+    /// Nothing passes; what comes in waits, and passes after the pause.
+    pub hold_requests: bool,
+    /// Answers wait until this is over.
+    pub hold_answers: bool,
+    /// Answers are thrown away, and their connection is closed.
+    pub drop_answers: bool,
+    /// Each piece waits so long, in both directions.
+    pub delay: Duration,
+}
+
+#[derive(Debug, Clone, Copy, Default)]
+struct State {
+    faults: Faults,
+    /// How many connections there have been.
+    connections: u64,
+    /// Those below this number are closed.
+    cut_below: u64,
+    /// Requests of those below this number are held.
+    strand_below: u64,
+    /// The server's port on loopback, for new connections.
+    port: u16,
+}
+
+/// The proxy; gone with this value.
+pub struct Proxy {
+    address: SocketAddr,
+    state: Arc<watch::Sender<State>>,
+    accepting: tokio::task::JoinHandle<()>,
+}
+
+impl Proxy {
+    /// A proxy on a free loopback port, in front of a server on loopback.
+    pub async fn to(port: u16) -> Self {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.expect("a loopback port");
+        let address = listener.local_addr().expect("its address");
+        let state = Arc::new(watch::Sender::new(State { port, ..State::default() }));
+        let accepting = tokio::spawn(accept(listener, state.clone()));
+        Self { address, state, accepting }
+    }
+
+    pub fn url(&self) -> String {
+        format!("redis://{}/", self.address)
+    }
+
+    pub fn port(&self) -> u16 {
+        self.address.port()
+    }
+
+    /// Replaces the faults.
+    pub fn set(&self, faults: Faults) {
+        self.state.send_modify(|state| state.faults = faults);
+    }
+
+    /// Holds the requests of every connection that is open now, while new connections work: what their callers have
+    /// given up arrives late, at [`Proxy::heal`].
+    pub fn strand(&self) {
+        self.state.send_modify(|state| state.strand_below = state.connections);
+    }
+
+    /// Ends all faults; what was held passes.
+    pub fn heal(&self) {
+        self.state.send_modify(|state| (state.faults, state.strand_below) = (Faults::default(), 0));
+    }
+
+    /// Leads to another server from now on; open connections are closed. What a failover looks like from a node.
+    pub fn lead_to(&self, port: u16) {
+        self.state.send_modify(|state| state.port = port);
+        self.cut();
+    }
+
+    /// Closes every open connection. What is held back in them is lost.
+    pub fn cut(&self) {
+        self.state.send_modify(|state| state.cut_below = state.connections);
+    }
+}
+
+impl Drop for Proxy {
+    fn drop(&mut self) {
+        self.cut();
+        self.accepting.abort();
+    }
+}
+
+async fn accept(listener: TcpListener, state: Arc<watch::Sender<State>>) {
+    while let Ok((client, _)) = listener.accept().await {
+        let seen = *state.borrow();
+        if seen.faults.refuse {
+            continue;
+        }
+        let Ok(upstream) = TcpStream::connect((Ipv4Addr::LOCALHOST, seen.port)).await else { continue };
+        let _ = (client.set_nodelay(true), upstream.set_nodelay(true));
+        let (from_client, to_client) = client.into_split();
+        let (from_server, to_server) = upstream.into_split();
+        let number = state.borrow().connections;
+        state.send_modify(|state| state.connections += 1);
+        let watch = || state.subscribe();
+        let held = move |state: &State| state.faults.hold_requests || number < state.strand_below;
+        let requests = pump(from_client, to_server, watch(), held, |_| false);
+        let held = |state: &State| state.faults.hold_answers;
+        let answers = pump(from_server, to_client, watch(), held, |faults| faults.drop_answers);
+        let mut cut = watch();
+        tokio::spawn(async move {
+            // Whichever ends first takes the whole connection along.
+            tokio::select! {
+                () = requests => {}
+                () = answers => {}
+                _ = cut.wait_for(|state| number < state.cut_below) => {}
+            }
+        });
+    }
+}
+
+async fn pump(
+    mut from: OwnedReadHalf,
+    mut to: OwnedWriteHalf,
+    mut state: watch::Receiver<State>,
+    held: impl Fn(&State) -> bool,
+    dropped: fn(&Faults) -> bool,
+) {
+    let mut buffer = vec![0; 64 * 1024];
+    while let Ok(n @ 1..) = from.read(&mut buffer).await {
+        let Ok(now) = state.wait_for(|state| !held(state)).await.map(|state| *state) else { return };
+        if dropped(&now.faults) {
+            return;
+        }
+        if !now.faults.delay.is_zero() {
+            tokio::time::sleep(now.faults.delay).await;
+        }
+        if to.write_all(&buffer[..n]).await.is_err() {
+            return;
+        }
+    }
+}
