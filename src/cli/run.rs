@@ -166,7 +166,7 @@ async fn stop_managed(link: &crate::store::link::Link, others: usize) {
     if let crate::store::options::Place::Managed(managed) = &link.options().place {
         if others > 0 {
             tracing::info!(others, "leaving the managed redis to the other nodes");
-        } else if let Err(reason) = managed.shutdown(link).await {
+        } else if let Err(reason) = managed.shutdown().await {
             tracing::warn!(error = reason, "the managed redis was not stopped");
         }
     }

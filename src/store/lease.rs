@@ -130,7 +130,8 @@ impl Lease {
         ]
         .map(|arg| arg.as_bytes().to_vec())
         .into();
-        let mut row = Row::new("acquire", link.run(&script::ACQUIRE, &keys, &args).await?)?;
+        let (answer, resent) = link.run_and_tell(&script::ACQUIRE, &keys, &args).await?;
+        let mut row = Row::new("acquire", answer)?;
         match row.text()?.as_str() {
             "OK" => {}
             "HELD" => return Err(StoreError::Held { node: row.text()?, left_ms: row.number()? }),
@@ -138,6 +139,10 @@ impl Lease {
             "TOO_OLD" => return Err(StoreError::TooOld { needs: row.number()?, known: super::FORMAT }),
             "BROKEN" => return Err(StoreError::Broken { key: row.text()?, reason: row.text()? }),
             other => return Err(StoreError::Protocol(format!("acquire: `{other}`"))),
+        }
+        if resent {
+            // An earlier copy may yet run in another history, and leave this very incarnation there.
+            return Box::pin(Self::acquire(store, link, unit, mail, Some(&owner), &Fate::Clean)).await;
         }
         let token = Token(row.number()?);
         let tip = RandomId::stored(&row.text()?);
@@ -191,13 +196,19 @@ impl Lease {
     ///
     /// A crash after it leaves the entries where they are; they count as one unfinished attempt.
     pub async fn claim(&self) -> Result<Delivery, StoreError> {
-        let base = {
-            let inner = self.lock();
-            if let Some(delivery) = &inner.delivery {
-                return Ok(delivery.clone());
+        loop {
+            if let Some(delivery) = self.lock().delivery.clone() {
+                return Ok(delivery);
             }
-            inner.held.clone()
-        };
+            if let Some(delivery) = self.read().await? {
+                return Ok(delivery);
+            }
+        }
+    }
+
+    /// One fenced read; nothing if it must be asked anew, under a fresh tip.
+    async fn read(&self) -> Result<Option<Delivery>, StoreError> {
+        let base = self.held();
         let new = RandomId::new();
         let limits = &self.link.options().limits;
         let mut args = self.fence_args(&base, &new);
@@ -205,9 +216,13 @@ impl Lease {
         args.push(limits.turn_entries_max.to_string().into_bytes());
         args.push(limits.turn_bytes_max.to_string().into_bytes());
         let keys = [self.store.keys.checkpoint(&self.unit), self.store.keys.mailbox(&address(&self.unit))];
-        let mut row = self.fenced(&script::READ, &keys, &args).await?;
+        let (mut row, resent) = self.fenced(&script::READ, &keys, &args).await?;
         match row.text()?.as_str() {
             "OK" => {}
+            "DUP" => {
+                self.lock().held.tip = new;
+                return Ok(None);
+            }
             word => return Err(refusal(word, &mut row)?),
         }
         let delivered = row.number()? == 1;
@@ -216,9 +231,12 @@ impl Lease {
         if delivered {
             let mut inner = self.lock();
             inner.held.tip = new;
+            if resent {
+                return Ok(None);
+            }
             inner.delivery = Some(delivery.clone());
         }
-        Ok(delivery)
+        Ok(Some(delivery))
     }
 
     /// Makes a turn durable: state, acknowledgement and every effect together or not at all (G1).
@@ -232,7 +250,7 @@ impl Lease {
         let new = RandomId::new();
         let (keys, args) = self.encode(commit, &base, &new)?;
         let text = if commit.appends() { &script::COMMIT } else { &script::COMMIT_SPARED };
-        let mut row = self.fenced(text, &keys, &args).await?;
+        let (mut row, resent) = self.fenced(text, &keys, &args).await?;
         let word = row.text()?;
         let committed = match word.as_str() {
             "OK" => Committed::Now,
@@ -241,11 +259,12 @@ impl Lease {
         };
         let seq = row.number()?;
         let delivery = match committed {
-            Committed::Now => {
+            // What a repeat delivers is not covered: an earlier copy may yet run in another history.
+            Committed::Now if !resent => {
                 let (failed, unfinished, fault) = (row.number()?, row.number()?, row.text()?);
                 Some(Delivery { entries: row.entries()?, failed, unfinished, fault })
             }
-            Committed::Before => None,
+            Committed::Now | Committed::Before => None,
         };
         let mut inner = self.lock();
         inner.held.tip = new;
@@ -268,14 +287,19 @@ impl Lease {
         self.fenced(&script::RELEASE, &keys, &args).await.map(drop)
     }
 
-    async fn fenced(&self, script: &script::Script, keys: &[String], args: &[Vec<u8>]) -> Result<Row, StoreError> {
+    async fn fenced(
+        &self,
+        script: &script::Script,
+        keys: &[String],
+        args: &[Vec<u8>],
+    ) -> Result<(Row, bool), StoreError> {
         // Odd from here on. Only an answer makes it even again: after a drop of this future, or an error, the request
         // may still be on its way, and the tip with it.
-        let begun = |n: u64| Some(if n % 2 == 0 { n + 1 } else { n + 2 });
+        let begun = |n: u64| Some(if n.is_multiple_of(2) { n + 1 } else { n + 2 });
         let _ = self.operations.fetch_update(Ordering::SeqCst, Ordering::SeqCst, begun);
-        let answer = self.link.run(script, keys, args).await?;
+        let (answer, resent) = self.link.run_and_tell(script, keys, args).await?;
         self.operations.fetch_add(1, Ordering::SeqCst);
-        Row::new(script.name, answer)
+        Ok((Row::new(script.name, answer)?, resent))
     }
 
     fn fence_args(&self, base: &Held, new: &RandomId) -> Vec<Vec<u8>> {

@@ -125,12 +125,24 @@ impl Link {
 
     /// Runs a script; sent again, verbatim, until there is an answer.
     pub async fn run(&self, script: &Script, keys: &[String], args: &[Vec<u8>]) -> Result<Value, StoreError> {
+        self.run_and_tell(script, keys, args).await.map(|(value, _)| value)
+    }
+
+    /// As [`Link::run`], and tells whether the request was sent more than once: an earlier copy may still be under
+    /// way then, even across a failover, so what a repeat delivers must not be used.
+    pub async fn run_and_tell(
+        &self,
+        script: &Script,
+        keys: &[String],
+        args: &[Vec<u8>],
+    ) -> Result<(Value, bool), StoreError> {
         let mut cmd = script.command(false, keys, args);
         let mut whole = false;
         let mut retry = Retry::new(&self.inner);
         loop {
             match self.once(&cmd, script.name).await {
-                Ok(value) => return Ok(value),
+                Ok(value) => return Ok((value, retry.tries > 0)),
+                // It was not run, so the second sending is the first copy.
                 Err(Failure::NoScript) if !whole => {
                     whole = true;
                     cmd = script.command(true, keys, args);
@@ -296,10 +308,10 @@ impl<'a> Retry<'a> {
         let address = options.address();
         self.inner.health.set_down(true, &address, &reason);
         self.inner.health.repeats_total.fetch_add(1, Ordering::Relaxed);
-        if let Patience::For(limit) = self.inner.patience {
-            if self.started.elapsed() >= limit {
-                return Err(StoreError::Unreachable { address, reason });
-            }
+        if let Patience::For(limit) = self.inner.patience
+            && self.started.elapsed() >= limit
+        {
+            return Err(StoreError::Unreachable { address, reason });
         }
         let ceiling = options.reconnect_min.saturating_mul(1 << self.tries.min(16)).min(options.reconnect_max);
         self.tries += 1;

@@ -107,18 +107,6 @@ impl Managed {
         format!("no managed redis in {}: {reason}; start a node first: gapless run", self.folder.display())
     }
 
-    /// Stops the server: for the last node that leaves. Data stays; the next node starts it again.
-    pub async fn shutdown(&self, link: &super::link::Link) -> Result<(), String> {
-        let link = link.with_patience(super::link::Patience::For(Duration::ZERO));
-        let mut cmd = redis::cmd("SHUTDOWN");
-        cmd.arg("NOSAVE");
-        match link.call("SHUTDOWN", &cmd).await {
-            // It ends without an answer.
-            Ok(_) | Err(super::StoreError::Unreachable { .. }) => Ok(()),
-            Err(error) => Err(error.to_string()),
-        }
-    }
-
     fn create_folder(&self) -> Result<(), String> {
         let mut builder = fs::DirBuilder::new();
         builder.recursive(true).mode(0o700);
@@ -202,10 +190,10 @@ impl Managed {
     /// Made at the first start: any user of the machine can reach a loopback port.
     fn password(&self) -> Result<String, String> {
         let path = self.folder.join("password");
-        if let Ok(text) = fs::read_to_string(&path) {
-            if !text.trim().is_empty() {
-                return Ok(text.trim().to_owned());
-            }
+        if let Ok(text) = fs::read_to_string(&path)
+            && !text.trim().is_empty()
+        {
+            return Ok(text.trim().to_owned());
         }
         let password = RandomId::new().to_string();
         self.replace("password", &format!("{password}\n"))?;

@@ -3,9 +3,10 @@
 -- Answers { 'OK', delivered as 0 or 1, failed, unfinished, reason, entries }.
 --
 -- A read that delivers leaves its tip, so that a failover that takes the entries back is seen by the commit that
--- rests on them. A repeat of a read whose answer was lost finds its own tip and is served again.
+-- rests on them. A repeat of a read whose answer was lost finds its own tip, and is served nothing: the range may
+-- have grown since, and a failover could take the growth back without the tip. It reads again under a fresh one.
 local refused, ck = fence()
-if refused and refused[1] ~= 'DUP' then
+if refused then
   return refused
 end
 local entries, broken = nil, wrong_type(KEYS[2], 'stream', 'a stream')
