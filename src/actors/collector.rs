@@ -127,7 +127,7 @@ impl Collector {
         let head = self.source.head().await?;
         self.unit.progress();
         let head = self.plan.end.map_or(head, |end| head.min(end));
-        let start = self.start(head).await?;
+        let start = self.lowest_wanted(head).await?;
         let window = self.window()?;
         let next = decide(&window, start, head, &self.plan);
         self.unit.point(CrashPoint::AfterDecide).await;
@@ -170,7 +170,7 @@ impl Collector {
     }
 
     /// The lowest wanted height; `latest` is pinned by the first commit.
-    async fn start(&self, head: Height) -> Result<Height, Error> {
+    async fn lowest_wanted(&self, head: Height) -> Result<Height, Error> {
         if let Some(start) = self.plan.start {
             return Ok(start);
         }
@@ -183,8 +183,7 @@ impl Collector {
         if state.is_empty() {
             return Ok(Window::default());
         }
-        serde_json::from_str(&state)
-            .map_err(|e| Error::Refused(format!("the checkpoint's state cannot be read: {e}")))
+        serde_json::from_str(&state).map_err(|e| Error::Refused(format!("the checkpoint's state cannot be read: {e}")))
     }
 
     /// The blocks above the window, as far as they link.

@@ -12,6 +12,9 @@
 //! `[x]` is a durable mailbox; every arrow ends in one commit. No actor names another's file: they meet only through
 //! `messages` and a mailbox.
 
+pub mod collector;
 pub mod feeder;
+pub mod gap_detector;
+pub mod gap_fixer;
 pub mod tally;
 pub mod turn;

@@ -2,6 +2,7 @@
 
 pub mod exit;
 pub mod run;
+mod simulate;
 
 use std::path::PathBuf;
 
@@ -38,6 +39,9 @@ pub struct Global {
 enum Command {
     /// Run a node until SIGTERM
     Run(RunArgs),
+    /// Play a peer that gapless works with: a chain, from a seed
+    #[command(subcommand)]
+    Simulate(simulate::Simulate),
 }
 
 #[derive(Debug, Args)]
@@ -66,6 +70,7 @@ pub fn main() -> Exit {
         }
     };
     match cli.command {
+        Command::Simulate(what) => simulate::run(what),
         Command::Run(args) => {
             let settings = match load(&cli.global, args.node) {
                 Ok(settings) => settings,

@@ -80,15 +80,15 @@ async fn live(settings: Settings, only: OnlyFilter, accept_data_loss: bool) -> E
         };
         actix_rt::spawn(http::serve(listener, state));
     }
+    let me = describe(&settings, &only);
     let ready = tokio::select! {
-        ready = prepare(&settings, &only, &link, accept_data_loss) => ready,
+        ready = prepare(&settings, &only, &link, accept_data_loss, &me.incarnation) => ready,
         () = signals.next() => return Exit::good(),
     };
     let (store, specs) = match ready {
         Ok(ready) => ready,
         Err(error) => return refused(&error),
     };
-    let me = describe(&settings, &only);
     let node = me.incarnation.clone();
     tracing::info!(node = me.name, incarnation = node.short(), units = specs.len(), "node started");
     let options = SupervisorOptions::from(&*settings);
@@ -128,12 +128,15 @@ async fn prepare(
     only: &OnlyFilter,
     link: &crate::store::link::Link,
     accept_data_loss: bool,
+    incarnation: &RandomId,
 ) -> Result<Ready, StartError> {
     let store = node::prepare(settings, link, accept_data_loss).await?;
     for pipeline in settings.pipelines() {
         node::mark(&store, link, &pipeline).await?;
     }
-    Ok((store, wiring::specs(settings, only)))
+    let stores = node::open_stores(settings, &store, link, incarnation).await?;
+    let specs = wiring::specs(settings, only, &stores);
+    Ok((store, specs))
 }
 
 fn refused(error: &StartError) -> Exit {

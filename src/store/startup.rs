@@ -146,6 +146,12 @@ impl Store {
         link.call("HSET", &cmd).await.map(drop)
     }
 
+    /// Milliseconds since 1970 by the server's clock: the only one that ages are measured with.
+    pub async fn now_ms(&self, link: &Link) -> Result<u64, StoreError> {
+        let mut row = reply::Row::new("TIME", link.call("TIME", &redis::cmd("TIME")).await?)?;
+        Ok(row.number()? * 1000 + row.number()? / 1000)
+    }
+
     /// Sets a fact once; answers the value that stands now. Safe to repeat.
     pub async fn fact_once(
         &self,

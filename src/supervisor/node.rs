@@ -1,12 +1,15 @@
 //! What a node does before its first unit starts: finds Redis, judges it, and makes sure that it is the same one.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use crate::config::{OnUnsafe, Settings};
-use crate::ids::{PipelineId, RandomId};
+use crate::config::{BlocksSettings, OnUnsafe, Settings, Start};
+use crate::ids::{Kind, PipelineId, RandomId};
+use crate::sinks::{BlockFiles, Claim, MarkerVerdict, StoreMarker, store_marker};
+use crate::sources::evm;
 use crate::store::link::{Class, Health, Link, Patience};
 use crate::store::options::StoreOptions;
 use crate::store::startup::{Danger, Server};
@@ -65,6 +68,78 @@ pub fn host_id() -> String {
 /// Marks a pipeline as this cluster's. A pipeline that another cluster's id marks came with a copied data set.
 pub async fn mark(store: &Store, link: &Link, pipeline: &PipelineId) -> Result<(), StartError> {
     store.mark_pipeline(link, pipeline, store.accept_data_loss).await.map_err(StartError::from)
+}
+
+/// Opens the block store of every blocks pipeline, after making sure that each folder is the pipeline's own.
+///
+/// A crash between the folder's marker and Redis's note of it is finished by the next start.
+pub async fn open_stores(
+    settings: &Settings,
+    store: &Store,
+    link: &Link,
+    incarnation: &RandomId,
+) -> Result<BTreeMap<String, BlockFiles>, StartError> {
+    let mut stores = BTreeMap::new();
+    for (name, section) in &settings.blocks {
+        let pipeline = PipelineId::new(Kind::Blocks, name);
+        let files = BlockFiles::open(&section.store, incarnation.as_str(), evm::identity, STORE_WRITERS)
+            .map_err(|error| StartError::Refused(error.to_string()))?;
+        claim_store(section, store, link, &pipeline).await?;
+        stores.insert(name.clone(), files);
+    }
+    Ok(stores)
+}
+
+/// Files written at a time by one node in one store.
+const STORE_WRITERS: usize = 4;
+
+/// Makes the folder's marker and Redis agree, or refuses.
+async fn claim_store(
+    section: &BlocksSettings,
+    store: &Store,
+    link: &Link,
+    pipeline: &PipelineId,
+) -> Result<(), StartError> {
+    let root = &section.store;
+    let sink = |error: crate::sinks::SinkError| StartError::Refused(error.to_string());
+    // Create, register, match: three looks are enough, unless others change the folder at the same time.
+    for _ in 0..8 {
+        let in_redis = store.fact(link, pipeline, "store").await?.map(|uuid| RandomId::stored(&uuid));
+        let marker = store_marker::read(root).map_err(sink)?;
+        let claim = Claim {
+            pipeline: &pipeline.to_string(),
+            cluster_id: store.cluster.as_str(),
+            in_redis: in_redis.as_ref(),
+            accept_data_loss: store.accept_data_loss,
+        };
+        let marker = match (store_marker::judge(marker.as_ref(), &claim), marker) {
+            (MarkerVerdict::Match, _) => return Ok(()),
+            (MarkerVerdict::Refuse(reason), _) => {
+                return Err(StartError::Refused(format!("{pipeline}: store {}: {reason}", root.display())));
+            }
+            (MarkerVerdict::Adopt, Some(old)) => {
+                store_marker::adopt(root, &old, store.cluster.as_str()).map_err(sink)?
+            }
+            (MarkerVerdict::Register, Some(marker)) => marker,
+            (MarkerVerdict::Create | MarkerVerdict::Adopt | MarkerVerdict::Register, _) => {
+                let marker = StoreMarker {
+                    uuid: RandomId::new(),
+                    pipeline: pipeline.to_string(),
+                    cluster_id: store.cluster.to_string(),
+                    chain_id: section.chain_id.clone(),
+                    start: match section.start {
+                        Start::Latest => None,
+                        Start::Height(height) => Some(height),
+                    },
+                    created_at: jiff::Timestamp::now().to_string(),
+                    format: 1,
+                };
+                store_marker::create(root, &marker).map_err(sink)?
+            }
+        };
+        store.fact_once(link, pipeline, "store", marker.uuid.as_str()).await?;
+    }
+    Err(StartError::Refused(format!("{pipeline}: store {}: its marker keeps changing; try again", root.display())))
 }
 
 /// Refuses or warns about settings that lose data, as configured.

@@ -1,16 +1,33 @@
 //! Which units a configuration has: one small function a kind of pipeline.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
+use futures_util::future::LocalBoxFuture;
+
+use crate::actors::collector::{Collector, FollowPlan};
 use crate::actors::feeder::Feeder;
+use crate::actors::gap_detector::{DetectPlan, GapDetector};
+use crate::actors::gap_fixer::{FixPlan, GapFixer};
 use crate::actors::tally::{Planted, Tally};
-use crate::actors::turn;
-use crate::config::{SelftestSettings, Settings};
+use crate::actors::turn::{self, Unit};
+use crate::config::{BlocksSettings, OnlyFilter, SelftestSettings, Settings, Start};
 use crate::ids::{Address, Kind, PipelineId, UnitId};
+use crate::sinks::BlockFiles;
+use crate::sources::Chain;
+use crate::sources::evm::{EvmOptions, EvmSource};
 use crate::store::lease::Mail;
 
 use super::life::{Factory, UnitSpec};
 use super::placement::Placement;
+
+/// How soon the detector looks again when it had more to ask for than room.
+const DETECT_AGAIN: Duration = Duration::from_millis(200);
+/// The pause before a height that could not be had is tried again; it doubles.
+const FIX_PAUSE_MIN: Duration = Duration::from_millis(200);
+/// The longest such pause: it holds a slot of the pool.
+const FIX_PAUSE_MAX: Duration = Duration::from_secs(5);
 
 /// Every actor address of the configuration, in order: what `--only`, `mailbox` and `send` may name.
 pub fn addresses(settings: &Settings) -> Vec<Address> {
@@ -82,8 +99,89 @@ fn exclusive(id: UnitId, factory: Factory, settings: &Settings) -> UnitSpec {
     UnitSpec { id, mail: Mail::Offset, placement: Placement::Exclusive, idle_poll: settings.node.lease, factory }
 }
 
-/// Every unit of the configuration that `only` allows.
-pub fn specs(settings: &Settings, only: &crate::config::OnlyFilter) -> Vec<UnitSpec> {
+/// Every unit of the configuration that `only` allows. `stores` holds the open store of each blocks pipeline.
+pub fn specs(settings: &Settings, only: &OnlyFilter, stores: &BTreeMap<String, BlockFiles>) -> Vec<UnitSpec> {
     let selftests = settings.selftest.iter().flat_map(|(name, section)| selftest(name, section, settings));
-    selftests.filter(|spec| only.allows(&spec.id.pipeline, &spec.id.actor)).collect()
+    let blocks = settings.blocks.iter().filter_map(|(name, section)| Some((name, section, stores.get(name)?)));
+    let blocks = blocks.flat_map(|(name, section, files)| blocks_units(name, section, files, settings));
+    selftests.chain(blocks).filter(|spec| only.allows(&spec.id.pipeline, &spec.id.actor)).collect()
+}
+
+/// The units of a blocks pipeline: a Collector, a GapDetector, and the slots of the GapFixer pool.
+fn blocks_units(name: &str, section: &BlocksSettings, files: &BlockFiles, settings: &Settings) -> Vec<UnitSpec> {
+    let pipeline = PipelineId::new(Kind::Blocks, name);
+    let batch = u64::from(section.batch_heights);
+    let follow = FollowPlan {
+        start: match section.start {
+            Start::Latest => None,
+            Start::Height(height) => Some(height),
+        },
+        end: section.end,
+        chain_id: section.chain_id.clone(),
+        confirmations: section.confirmations,
+        batch,
+        poll: section.poll,
+        capacity: settings.mailbox.capacity,
+    };
+    let detect = DetectPlan {
+        confirmations: section.confirmations,
+        end: section.end,
+        task_heights: u64::from(section.task_heights),
+        capacity: section.task_capacity,
+        request_age: section.request_age,
+        again: DETECT_AGAIN,
+    };
+    let fix = FixPlan {
+        batch,
+        capacity: section.task_capacity,
+        tries_max: section.attempts_max,
+        pause_min: FIX_PAUSE_MIN,
+        pause_max: FIX_PAUSE_MAX,
+    };
+    let (files_1, files_2, files_3) = (files.clone(), files.clone(), files.clone());
+    let collector = with_source(section, move |unit, source| {
+        turn::live(Collector { unit, source, files: files_1.clone(), plan: follow.clone() })
+    });
+    let detector: Factory =
+        Arc::new(move |unit| turn::live(GapDetector { unit, files: files_2.clone(), plan: detect.clone() }));
+    let fixer = with_source(section, move |unit, source| {
+        turn::live(GapFixer { unit, source, files: files_3.clone(), plan: fix.clone() })
+    });
+    let mut specs = vec![
+        exclusive(UnitId::exclusive(&pipeline, "collector"), collector, settings),
+        exclusive(UnitId::exclusive(&pipeline, "gap_detector"), detector, settings),
+    ];
+    specs.extend((0..section.slots).map(|slot| UnitSpec {
+        id: UnitId::slot(&pipeline, "gap_fixer", slot),
+        mail: Mail::Pool,
+        placement: Placement::Shared,
+        idle_poll: settings.node.lease,
+        factory: fixer.clone(),
+    }));
+    specs
+}
+
+/// A factory whose actor has a source of its own: its connections live and die with its arbiter.
+fn with_source<F>(section: &BlocksSettings, build: F) -> Factory
+where
+    F: Fn(Arc<Unit>, Chain) -> LocalBoxFuture<'static, ()> + Send + Sync + 'static,
+{
+    let options = evm_options(section);
+    Arc::new(move |unit| match EvmSource::new(options.clone()) {
+        Ok(source) => build(unit, Arc::new(source)),
+        Err(fault) => Box::pin(async move { unit.give_up(fault) }),
+    })
+}
+
+/// How the endpoints of a pipeline are asked.
+pub fn evm_options(section: &BlocksSettings) -> EvmOptions {
+    EvmOptions {
+        endpoints: section.endpoints.iter().map(|url| url.reveal().to_owned()).collect(),
+        request_timeout: section.request_timeout,
+        // One call may take a second try elsewhere, and must end before the turn counts as hung.
+        call_timeout: section.request_timeout * 2,
+        batch_heights: u32::try_from(u64::from(section.batch_heights)).unwrap_or(u32::MAX),
+        response_bytes_max: section.response_bytes_max as u64,
+        ..EvmOptions::default()
+    }
 }

@@ -128,6 +128,11 @@ impl Unit {
         self.draining.load(Ordering::SeqCst)
     }
 
+    /// Ends the unit before it began: what it needs cannot be made.
+    pub fn give_up(&self, reason: String) {
+        self.set_exit(Exit::GivenUp(reason));
+    }
+
     pub(super) fn set_exit(&self, exit: Exit) {
         *self.exit.lock().unwrap_or_else(PoisonError::into_inner) = Some(exit);
     }

@@ -1,0 +1,374 @@
+//! GapFixer: fills final heights that somebody asked for; any number of slots on any number of nodes.
+//!
+//! Reads    mailbox `gap_fixer` (tasks, shared by the pool); the chain's blocks below finality; held heights
+//! Writes   block files; held and parked heights; the rest of a task, back into the mailbox
+//! Promise  when a task is acknowledged, each of its heights is held, parked with a reason, or sent on
+//! Crash    the task is served again; files without a commit are found by their name and counted once
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use actix::prelude::*;
+
+use super::turn::crash::CrashPoint;
+use super::turn::{self, Claimed, Error, Tick, Turn, Unit};
+use crate::messages::block::{Block, BlockRef, Piece};
+use crate::messages::gap::GapTask;
+use crate::messages::heights::{Height, HeightRange, HeightSet};
+use crate::sinks::BlockFiles;
+use crate::sources::{Absence, Chain, Fetched};
+use crate::store::StoreError;
+use crate::store::effect::{Commit, Effect, Outgoing};
+
+/// The actor: handles and bounds only.
+#[derive(Clone)]
+pub struct GapFixer {
+    /// Its unit.
+    pub unit: Arc<Unit>,
+    /// The chain.
+    pub source: Chain,
+    /// Where blocks go.
+    pub files: BlockFiles,
+    /// Its bounds.
+    pub plan: FixPlan,
+}
+
+/// The bounds of fixing, from `[blocks.NAME]`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FixPlan {
+    /// Heights fetched and stored at a time.
+    pub batch: u64,
+    /// Tasks that the pool's mailbox may hold.
+    pub capacity: u64,
+    /// Tries before heights that cannot be had are parked.
+    pub tries_max: u32,
+    /// The pause before the second try; it doubles.
+    pub pause_min: Duration,
+    /// The longest pause between tries.
+    pub pause_max: Duration,
+}
+
+/// Commits of one turn that may be refused because others filled the same heights meanwhile.
+const OVERLAPS_MAX: u32 = 8;
+
+impl Actor for GapFixer {
+    type Context = Context<Self>;
+
+    fn started(&mut self, ctx: &mut Self::Context) {
+        turn::begin(ctx);
+    }
+}
+
+impl Handler<Tick> for GapFixer {
+    type Result = ResponseActFuture<Self, ()>;
+
+    fn handle(&mut self, _: Tick, _: &mut Self::Context) -> Self::Result {
+        turn::step(self.unit.clone(), self.clone().take_turn())
+    }
+}
+
+impl GapFixer {
+    async fn take_turn(self) -> Result<Turn, Error> {
+        let claimed = self.unit.claim::<GapTask>(bury).await?;
+        let Some((_, GapTask::Fill { range, tries })) = claimed.messages.first().cloned() else {
+            return Ok(Turn::Idle);
+        };
+        if !self.knows_chain().await? {
+            // The Collector must see the chain first; until then the task waits.
+            return Ok(Turn::Idle);
+        }
+        let mut catch = Catch::default();
+        let missing = self.missing(range).await?;
+        self.unit.point(CrashPoint::AfterDecide).await;
+        // A source that fails half-way leaves what it brought: that much is committed, the rest sent on.
+        let failure = self.fetch(&missing, &mut catch).await.err();
+        if let Some(error) = failure {
+            if catch.blocks.is_empty() {
+                return Err(error);
+            }
+            tracing::warn!(unit = %self.unit.lease.unit(), %error, "the rest of the task is sent on");
+        }
+        self.unit.point(CrashPoint::AfterApply).await;
+        self.settle(range, tries, catch, &claimed).await?;
+        Ok(Turn::Worked)
+    }
+
+    /// The source must serve the chain that the pipeline holds; the Collector has written down which.
+    async fn knows_chain(&self) -> Result<bool, Error> {
+        let stored = self.unit.lease.store().fact(self.unit.lease.link(), self.unit.pipeline(), "chain_id").await?;
+        if let Some(expected) = &stored {
+            self.source.expect_chain(expected);
+        }
+        Ok(stored.is_some())
+    }
+
+    /// The heights of a range that are neither held nor parked, as of now.
+    async fn missing(&self, range: HeightRange) -> Result<HeightSet, Error> {
+        let (store, link) = (self.unit.lease.store(), self.unit.lease.link());
+        let mut missing = HeightSet::from_iter([range]);
+        for piece in store.held(link, self.unit.pipeline(), range).await? {
+            missing.remove(piece.range);
+        }
+        for parked in store.parked(link, self.unit.pipeline(), range).await? {
+            missing.remove(parked.range);
+        }
+        Ok(missing)
+    }
+
+    /// Fetches and stores batch by batch, so that memory holds one batch, whatever the task.
+    async fn fetch(&self, missing: &HeightSet, catch: &mut Catch) -> Result<(), Error> {
+        for chunk in missing.ranges().iter().flat_map(|range| range.chunks(self.plan.batch)) {
+            let mut blocks: Vec<Block> = Vec::new();
+            let mut absent = Vec::new();
+            for fetched in self.source.blocks(chunk).await? {
+                match fetched {
+                    Fetched::Block(block) => blocks.push(block),
+                    Fetched::Absent(height, absence) => absent.push((height, absence)),
+                }
+            }
+            self.unit.progress();
+            let ids: Vec<BlockRef> = blocks.iter().map(|block| block.id.clone()).collect();
+            self.files.store(blocks).await?;
+            // Only what is durable counts.
+            catch.blocks.extend(ids);
+            catch.absent.extend(absent);
+            self.unit.progress();
+        }
+        Ok(())
+    }
+
+    /// Commits what was caught. A link that disagrees takes the edge block out of the catch, and the rest goes on.
+    async fn settle(
+        &self,
+        range: HeightRange,
+        tries: u32,
+        mut catch: Catch,
+        claimed: &Claimed<GapTask>,
+    ) -> Result<(), Error> {
+        catch.drop_unlinked();
+        let mut overlaps = 0;
+        loop {
+            let missing = self.missing(range).await?;
+            let plan = plan(range, tries, &catch, &missing, self.plan.tries_max);
+            if plan.resend.is_some() {
+                self.pause(tries).await;
+            }
+            match self.unit.commit(&self.commit_of(range, &plan, claimed)?).await {
+                Ok(_) => {
+                    for (range, reason) in &plan.park {
+                        tracing::error!(unit = %self.unit.lease.unit(), %range, reason, "parked");
+                    }
+                    return Ok(());
+                }
+                Err(StoreError::Link { below, above, hash, parent }) => {
+                    let reason = format!("{above} names the parent {parent}, but {below} is {hash}");
+                    tracing::warn!(unit = %self.unit.lease.unit(), reason, "links disagree");
+                    catch.disagree(below, &reason);
+                    catch.disagree(above, &reason);
+                }
+                Err(StoreError::Overlap { .. } | StoreError::Uncovered { .. }) if overlaps < OVERLAPS_MAX => {
+                    overlaps += 1;
+                }
+                Err(error) => return Err(error.into()),
+            }
+            self.unit.progress();
+        }
+    }
+
+    /// Waits before a task is tried again: the pool must not spin on a height that nobody has.
+    async fn pause(&self, tries: u32) {
+        let pause = self.plan.pause_min.saturating_mul(1 << tries.min(16)).min(self.plan.pause_max);
+        // A node that drains does not wait; the next holder of the task will.
+        let nap = tokio::time::sleep(pause.mul_f64(rand::random_range(0.5..=1.0)));
+        tokio::pin!(nap);
+        while !self.unit.is_draining() {
+            tokio::select! {
+                () = &mut nap => return,
+                () = self.unit.bell.notified() => {}
+            }
+        }
+    }
+
+    fn commit_of(&self, range: HeightRange, plan: &Plan, claimed: &Claimed<GapTask>) -> Result<Commit, Error> {
+        let mut effects: Vec<Effect> = plan.merge.iter().cloned().map(Effect::Merge).collect();
+        let park = |(range, reason): &(HeightRange, String)| Effect::Park { range: *range, reason: reason.clone() };
+        effects.extend(plan.park.iter().map(park));
+        if let Some((range, tries)) = plan.resend {
+            let message = Outgoing::new(&GapTask::Fill { range, tries })?;
+            effects.push(Effect::Send {
+                to: self.unit.address("gap_fixer"),
+                capacity: self.plan.capacity,
+                messages: vec![message],
+            });
+        }
+        effects.push(Effect::Cover { range, resent: plan.resend.iter().map(|(range, _)| *range).collect() });
+        Ok(Commit { state: None, ack: claimed.ack, effects })
+    }
+}
+
+/// A task that is set aside parks its heights in the same commit: they must not be missed in silence.
+fn bury(task: Option<&GapTask>, reason: &str) -> Vec<Effect> {
+    match task {
+        Some(GapTask::Fill { range, .. }) => {
+            vec![Effect::Park { range: *range, reason: format!("its task was set aside: {reason}") }]
+        }
+        None => Vec::new(),
+    }
+}
+
+/// What a turn brought home: durable blocks, ascending, and heights without one.
+#[derive(Debug, Default)]
+struct Catch {
+    blocks: Vec<BlockRef>,
+    absent: Vec<(Height, Absence)>,
+}
+
+impl Catch {
+    /// Takes a block out whose links disagree: which side is wrong cannot be told here.
+    fn disagree(&mut self, height: Height, reason: &str) {
+        let before = self.blocks.len();
+        self.blocks.retain(|block| block.height != height);
+        if self.blocks.len() < before {
+            self.absent.push((height, Absence::Malformed(format!("links disagree: {reason}"))));
+        }
+    }
+
+    /// Takes out each pair of neighbours that do not link.
+    fn drop_unlinked(&mut self) {
+        let broken: Vec<(Height, Height, String)> = self
+            .blocks
+            .windows(2)
+            .filter(|pair| pair[0].height + 1 == pair[1].height && pair[0].hash != pair[1].parent)
+            .map(|pair| {
+                let reason = format!(
+                    "{} names the parent {}, but {} is {}",
+                    pair[1].height, pair[1].parent, pair[0].height, pair[0].hash
+                );
+                (pair[0].height, pair[1].height, reason)
+            })
+            .collect();
+        for (below, above, reason) in broken {
+            self.disagree(below, &reason);
+            self.disagree(above, &reason);
+        }
+    }
+}
+
+/// What becomes of each height of a task.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Plan {
+    merge: Vec<Piece>,
+    park: Vec<(HeightRange, String)>,
+    /// One message, whatever is left: net growth of the mailbox is never positive, so it is never refused for room.
+    resend: Option<(HeightRange, u32)>,
+}
+
+/// Decides about each height that is still missing. Pure.
+fn plan(range: HeightRange, tries: u32, catch: &Catch, missing: &HeightSet, tries_max: u32) -> Plan {
+    let mut left = missing.clone();
+    let blocks = catch.blocks.iter().filter(|block| missing.contains(block.height));
+    let merge = Piece::of_all(blocks);
+    merge.iter().for_each(|piece| left.remove(piece.range));
+    let mut park: Vec<(HeightRange, String)> = Vec::new();
+    let mut failed = false;
+    for (height, absence) in catch.absent.iter().filter(|(height, _)| left.contains(*height)) {
+        let gives_up = match absence {
+            Absence::Pruned(_) => true,
+            Absence::Unknown | Absence::Malformed(_) => tries + 1 >= tries_max,
+        };
+        failed = true;
+        if gives_up {
+            let reason = match absence {
+                Absence::Pruned(_) => absence.to_string(),
+                Absence::Unknown | Absence::Malformed(_) => format!("{absence}; tried {} times", tries + 1),
+            };
+            match park.last_mut() {
+                Some((last, same)) if last.hi() + 1 == *height && *same == reason => *last = last.up_to(*height),
+                _ => park.push((HeightRange::one(*height), reason)),
+            }
+        }
+    }
+    park.iter().for_each(|(range, _)| left.remove(*range));
+    let resend = left.hull().and_then(|hull| hull.intersect(range)).map(|hull| (hull, tries + u32::from(failed)));
+    Plan { merge, park, resend }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::messages::block::BlockHash;
+
+    fn range(lo: Height, hi: Height) -> HeightRange {
+        HeightRange::new(lo, hi).expect("a range")
+    }
+
+    fn block(height: Height) -> BlockRef {
+        let hash = |height: Height| BlockHash::new(&format!("h{height}")).expect("a hash");
+        BlockRef { height, hash: hash(height), parent: hash(height.wrapping_sub(1)), time: 0 }
+    }
+
+    fn catch(blocks: impl IntoIterator<Item = Height>, absent: &[(Height, Absence)]) -> Catch {
+        Catch { blocks: blocks.into_iter().map(block).collect(), absent: absent.to_vec() }
+    }
+
+    fn missing(ranges: &[(Height, Height)]) -> HeightSet {
+        ranges.iter().map(|(lo, hi)| range(*lo, *hi)).collect()
+    }
+
+    #[test]
+    fn a_whole_catch_is_one_piece_and_nothing_is_left() {
+        let plan = plan(range(5, 9), 0, &catch(5..=9, &[]), &missing(&[(5, 9)]), 3);
+        assert_eq!(plan.merge.iter().map(|p| p.range).collect::<Vec<_>>(), [range(5, 9)]);
+        assert_eq!((plan.park, plan.resend), (vec![], None));
+    }
+
+    #[test]
+    fn what_others_filled_meanwhile_is_left_to_them() {
+        let plan = plan(range(5, 9), 0, &catch(5..=9, &[]), &missing(&[(5, 5), (8, 9)]), 3);
+        assert_eq!(plan.merge.iter().map(|p| p.range).collect::<Vec<_>>(), [range(5, 5), range(8, 9)]);
+        assert_eq!(plan.resend, None);
+    }
+
+    #[test]
+    fn unknown_heights_are_tried_again_and_then_parked() {
+        let absent = [(7, Absence::Unknown)];
+        let first = plan(range(5, 9), 0, &catch([5, 6, 8, 9], &absent), &missing(&[(5, 9)]), 3);
+        assert_eq!(first.resend, Some((range(7, 7), 1)));
+        assert!(first.park.is_empty());
+        let last = plan(range(7, 7), 2, &catch([], &absent), &missing(&[(7, 7)]), 3);
+        assert_eq!(last.resend, None);
+        assert_eq!(last.park[0].0, range(7, 7));
+        assert!(last.park[0].1.contains("tried 3 times"), "{}", last.park[0].1);
+    }
+
+    #[test]
+    fn pruned_heights_are_parked_at_once() {
+        let absent: Vec<_> = (5..=7).map(|h| (h, Absence::Pruned("gone".to_owned()))).collect();
+        let plan = plan(range(5, 9), 0, &catch([8, 9], &absent), &missing(&[(5, 9)]), 3);
+        assert_eq!(plan.park.len(), 1);
+        assert_eq!(plan.park[0].0, range(5, 7));
+        assert_eq!(plan.resend, None);
+    }
+
+    #[test]
+    fn a_source_that_failed_half_way_costs_no_try() {
+        let plan = plan(range(5, 9), 1, &catch([5, 6], &[]), &missing(&[(5, 9)]), 3);
+        assert_eq!(plan.resend, Some((range(7, 9), 1)));
+    }
+
+    #[test]
+    fn neighbours_that_do_not_link_are_both_doubted() {
+        let mut caught = catch(5..=9, &[]);
+        caught.blocks[2].parent = BlockHash::new("other").expect("a hash");
+        caught.drop_unlinked();
+        assert_eq!(caught.blocks.iter().map(|b| b.height).collect::<Vec<_>>(), [5, 8, 9]);
+        let plan = plan(range(5, 9), 0, &caught, &missing(&[(5, 9)]), 3);
+        assert_eq!(plan.resend, Some((range(6, 7), 1)));
+    }
+
+    #[test]
+    fn a_buried_task_parks_its_heights() {
+        let effects = bury(Some(&GapTask::Fill { range: range(5, 9), tries: 0 }), "a panic");
+        assert!(matches!(&effects[..], [Effect::Park { range, .. }] if range.count() == 5));
+    }
+}
