@@ -1,5 +1,8 @@
 //! The doors for people: one file a command.
 
+mod blocks;
+mod demo;
+mod desk;
 pub mod exit;
 pub mod run;
 mod simulate;
@@ -39,6 +42,11 @@ pub struct Global {
 enum Command {
     /// Run a node until SIGTERM
     Run(RunArgs),
+    /// What a chain's store holds and lacks, and whether it is whole
+    #[command(subcommand)]
+    Blocks(blocks::Blocks),
+    /// Show the whole on this machine: a chain, Redis, nodes that are killed, and an audit at the end
+    Demo(demo::DemoArgs),
     /// Play a peer that gapless works with: a chain, from a seed
     #[command(subcommand)]
     Simulate(simulate::Simulate),
@@ -70,6 +78,11 @@ pub fn main() -> Exit {
         }
     };
     match cli.command {
+        Command::Blocks(command) => match load(&cli.global, None) {
+            Ok(settings) => blocks::run(settings, cli.global.json, command),
+            Err(exit) => exit,
+        },
+        Command::Demo(args) => demo::run(&args),
         Command::Simulate(what) => simulate::run(what),
         Command::Run(args) => {
             let settings = match load(&cli.global, args.node) {

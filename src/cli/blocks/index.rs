@@ -1,0 +1,92 @@
+//! What Redis says of a chain, gathered for one command.
+
+use super::{Chosen, Desk, Exit, fault};
+use crate::messages::block::Piece;
+use crate::messages::heights::{Height, HeightRange, HeightSet};
+use crate::store::heights::{PAGE, Parked};
+
+/// The facts and sets of one pipeline. A picture of a set that others change.
+pub(super) struct Index {
+    /// The chain's id; none before the Collector has seen it.
+    pub chain_id: Option<String>,
+    /// The newest height that the Collector has committed.
+    pub head: Option<Height>,
+    /// The lowest wanted height.
+    pub start: Option<Height>,
+    /// The held pieces, ascending.
+    pub held: Vec<Piece>,
+    /// The parked ranges, ascending.
+    pub parked: Vec<Parked>,
+}
+
+impl Index {
+    /// Reads it; `within` bounds the sets.
+    pub async fn read(desk: &Desk, chosen: &Chosen, within: Option<HeightRange>) -> Result<Self, Exit> {
+        let facts = desk.store.facts(&desk.link, &chosen.pipeline).await.map_err(fault)?;
+        let fact = |name: &str| facts.iter().find(|(key, _)| key == name).map(|(_, value)| value.clone());
+        let (head, start) = (fact("head").and_then(|t| t.parse().ok()), fact("start").and_then(|t| t.parse().ok()));
+        let mut index = Self { chain_id: fact("chain_id"), head, start, held: Vec::new(), parked: Vec::new() };
+        if let Some(range) = within.or(index.wanted(chosen)) {
+            index.held = pages(range, |part| desk.store.held(&desk.link, &chosen.pipeline, part), |p| p.range).await?;
+            index.parked =
+                pages(range, |part| desk.store.parked(&desk.link, &chosen.pipeline, part), |p| p.range).await?;
+        }
+        Ok(index)
+    }
+
+    /// From the start to the head, as committed.
+    pub fn wanted(&self, chosen: &Chosen) -> Option<HeightRange> {
+        let head = chosen.section.end.map_or(self.head?, |end| end.min(self.head.unwrap_or(end)));
+        HeightRange::new(self.start?, head).ok()
+    }
+
+    /// The highest height that can no longer change, as the configuration counts.
+    pub fn finalized(&self, chosen: &Chosen) -> Option<Height> {
+        self.head?.checked_sub(chosen.section.confirmations)
+    }
+
+    /// Heights of `range` that are not held, the parked ones included.
+    pub fn not_held(&self, range: HeightRange) -> HeightSet {
+        let mut missing = HeightSet::from_iter([range]);
+        self.held.iter().for_each(|piece| missing.remove(piece.range));
+        missing
+    }
+
+    /// Heights of `range` that are neither held nor parked.
+    pub fn missing(&self, range: HeightRange) -> HeightSet {
+        let mut missing = self.not_held(range);
+        self.parked.iter().for_each(|parked| missing.remove(parked.range));
+        missing
+    }
+
+    /// Heights held within `range`.
+    pub fn held_count(&self, range: HeightRange) -> u64 {
+        self.held.iter().filter_map(|piece| piece.range.intersect(range)).map(HeightRange::count).sum()
+    }
+
+    /// Heights parked.
+    pub fn parked_count(&self) -> u64 {
+        self.parked.iter().map(|parked| parked.range.count()).sum()
+    }
+}
+
+/// Reads a set page by page.
+async fn pages<T, F>(
+    range: HeightRange,
+    read: impl Fn(HeightRange) -> F,
+    place: impl Fn(&T) -> HeightRange,
+) -> Result<Vec<T>, Exit>
+where
+    F: Future<Output = Result<Vec<T>, crate::store::StoreError>>,
+{
+    let (mut all, mut rest) = (Vec::new(), Some(range));
+    while let Some(part) = rest {
+        let page = read(part).await.map_err(fault)?;
+        rest = match page.last() {
+            Some(last) if page.len() >= PAGE => HeightRange::new(place(last).hi() + 1, range.hi()).ok(),
+            _ => None,
+        };
+        all.extend(page);
+    }
+    Ok(all)
+}

@@ -1,0 +1,181 @@
+//! `gapless demo`: a simulated chain, a managed Redis and several nodes on this machine; nodes are killed on the way,
+//! and an audit at the end computes from the chain's seed alone whether anything is missing.
+
+mod audit;
+mod nodes;
+
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use clap::Args;
+use rand::rngs::StdRng;
+use rand::{Rng, SeedableRng};
+
+use super::desk::{Desk, grouped, say};
+use super::exit::Exit;
+use crate::config::Settings;
+use crate::simulate::chain::{ChainPlan, Control, FaultPlan, serve};
+use nodes::Nodes;
+
+/// Confirmations of the demo's chain: small, so that both the Collector and the pool have work.
+const CONFIRMATIONS: u64 = 12;
+/// Blocks that exist when the demo begins.
+const PAST: u64 = 10_000;
+/// A new block each.
+const BLOCK_TIME: Duration = Duration::from_millis(250);
+/// How long the nodes may take to catch up after the last fault.
+const CATCH_UP: Duration = Duration::from_secs(30);
+/// Faults of the chain's endpoint, all the time.
+const ENDPOINT_FAULTS: &str = "outage=9s+2s,429=0.02,slow=0.01:300ms,null=0.05,error=0.01,malformed=0.005";
+
+/// Shows the whole on this machine.
+#[derive(Debug, Args)]
+#[command(after_help = "Example: gapless demo --seconds 40 --nodes 3 --chaos\n\
+    Exit code 0 only if every block is held, whole, once, and equal to the chain computed from the seed.")]
+pub struct DemoArgs {
+    /// How long the chain grows and nodes are killed
+    #[arg(long, default_value_t = 25, value_name = "N", value_parser = clap::value_parser!(u64).range(5..=3600))]
+    seconds: u64,
+    /// Node processes
+    #[arg(long, default_value_t = 2, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=8))]
+    nodes: u32,
+    /// Kill more often, and kill Redis too
+    #[arg(long)]
+    chaos: bool,
+    /// Seed of the chain and of the faults
+    #[arg(long, default_value_t = 7, value_name = "N")]
+    seed: u64,
+    /// Where it works; kept afterwards [default: a temporary folder, removed if all is well]
+    #[arg(long, value_name = "DIR")]
+    dir: Option<PathBuf>,
+    /// Which pipeline to show
+    #[arg(long, default_value = "blocks", value_name = "KIND", value_parser = ["blocks"])]
+    pipeline: String,
+}
+
+/// Runs it.
+pub fn run(args: &DemoArgs) -> Exit {
+    actix_rt::System::new().block_on(async {
+        match play(args).await {
+            Ok(exit) | Err(exit) => exit,
+        }
+    })
+}
+
+async fn play(args: &DemoArgs) -> Result<Exit, Exit> {
+    let failed = |what: &str, error: &dyn std::fmt::Display| Exit::usage(&format!("demo: {what}: {error}"));
+    let folder = workplace(args).map_err(|e| failed("cannot make a folder", &e))?;
+    let plan = ChainPlan {
+        seed: args.seed,
+        blocks: PAST,
+        block_time: None,
+        faults: ENDPOINT_FAULTS.parse::<FaultPlan>().map_err(|e| failed("faults", &e))?,
+        ..ChainPlan::default()
+    };
+    let chain = serve(plan.clone(), ([127, 0, 0, 1], 0).into()).await.map_err(|e| failed("chain", &e))?;
+    let config = folder.join("gapless.toml");
+    std::fs::write(&config, configuration(&folder, &chain.url())).map_err(|e| failed("cannot write", &e))?;
+    say(&format!(
+        "demo {}: {} nodes follow a chain from seed {} ({} blocks, a new one every {} ms, faults {ENDPOINT_FAULTS})",
+        args.pipeline,
+        args.nodes,
+        args.seed,
+        grouped(PAST),
+        BLOCK_TIME.as_millis(),
+    ));
+    say(&format!("work in {}", folder.display()));
+    let mut nodes = Nodes::start(&config, &folder, args.nodes).map_err(|e| failed("cannot start nodes", &e))?;
+    let text = std::fs::read_to_string(&config).map_err(|e| failed("cannot read", &e))?;
+    let settings = Settings::from_text("demo", &text).map_err(|report| Exit::usage(&report.to_string()))?;
+    let desk = patient_desk(&settings).await?;
+    let kills = grow_and_kill(args, &desk, &chain.control(), &mut nodes, &folder).await;
+    let caught_up = audit::wait(&desk, chain.control().head(), CATCH_UP).await;
+    let found = audit::audit(&desk, &plan, chain.control().head(), &kills).await?;
+    let drained = nodes.stop();
+    let whole = audit::print(&found, args.seed) && caught_up && drained;
+    if !caught_up {
+        say(&format!("the nodes did not catch up within {} s", CATCH_UP.as_secs()));
+    }
+    if !drained {
+        say("a node did not end with exit code 0 after SIGTERM");
+    }
+    match (whole, &args.dir) {
+        (true, None) => drop(std::fs::remove_dir_all(&folder)),
+        (true, Some(_)) => {}
+        (false, _) => say(&format!("logs and data are kept in {}", folder.display())),
+    }
+    say(if whole { "nothing is missing" } else { "this is NOT as it should be" });
+    Ok(if whole { Exit::good() } else { Exit::found() })
+}
+
+fn workplace(args: &DemoArgs) -> std::io::Result<PathBuf> {
+    let folder = match &args.dir {
+        Some(dir) => dir.clone(),
+        None => std::env::temp_dir().join(format!("gapless-demo-{}", crate::ids::RandomId::new().short())),
+    };
+    std::fs::create_dir_all(&folder)?;
+    folder.canonicalize()
+}
+
+/// The nodes' configuration: what a user would write, with short leases and paths of the demo's own.
+fn configuration(folder: &Path, endpoint: &str) -> String {
+    let folder = folder.display();
+    format!(
+        "[redis]\nurl = \"managed\"\ndata_dir = \"{folder}/redis\"\n\n\
+         [node]\nhttp = \"\"\nlease_seconds = 2\nstate_dir = \"{folder}/state\"\n\n\
+         [blocks.demo]\nchain = \"evm\"\nendpoints = [\"{endpoint}\"]\nstart = 0\nstore = \"{folder}/blocks\"\n\
+         confirmations = {CONFIRMATIONS}\npoll_ms = 200\nrequest_age_seconds = 10\ntask_heights = 100\n"
+    )
+}
+
+/// The desk, once the first node has started the managed Redis.
+async fn patient_desk(settings: &Settings) -> Result<Desk, Exit> {
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while !settings.redis.data_dir.join("address").exists() && Instant::now() < deadline {
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    Desk::open(settings.clone(), false).await
+}
+
+/// What was done to the system under way.
+#[derive(Debug, Default, Clone)]
+pub(super) struct Kills {
+    /// `kill -9` of a node.
+    pub nodes: u64,
+    /// `kill -9` of Redis.
+    pub redis: u64,
+}
+
+/// Lets the chain grow and kills nodes, by the seed; a line a second says how it stands.
+async fn grow_and_kill(args: &DemoArgs, desk: &Desk, chain: &Control, nodes: &mut Nodes, folder: &Path) -> Kills {
+    let mut rng = StdRng::seed_from_u64(args.seed);
+    let mut kills = Kills::default();
+    let started = Instant::now();
+    let end = started + Duration::from_secs(args.seconds);
+    let (least, most) = if args.chaos { (1500, 3500) } else { (4000, 6000) };
+    let mut next_kill = started + Duration::from_millis(rng.random_range(3000..4500));
+    let mut next_line = started;
+    let mut blocks = tokio::time::interval(BLOCK_TIME);
+    while Instant::now() < end {
+        blocks.tick().await;
+        chain.advance(1);
+        let now = Instant::now();
+        if now >= next_line {
+            next_line = now + Duration::from_secs(1);
+            say(&audit::line(desk, chain.head(), started.elapsed(), nodes.alive(), &kills).await);
+        }
+        if now >= next_kill {
+            next_kill = now + Duration::from_millis(rng.random_range(least..most));
+            if args.chaos && rng.random_ratio(1, 4) && nodes::kill_redis(&folder.join("redis/pid")) {
+                kills.redis += 1;
+                say("        kill -9 redis");
+            } else if let Some(name) = nodes.kill(rng.random_range(0..args.nodes as usize)) {
+                kills.nodes += 1;
+                say(&format!("        kill -9 {name}"));
+            }
+        }
+        nodes.revive(Duration::from_millis(1500));
+    }
+    nodes.revive(Duration::ZERO);
+    kills
+}
