@@ -23,7 +23,7 @@ use crate::messages::heights::{Height, HeightRange, HeightSet};
 
 use super::block_check::{StoredBlock, Verdict, hashes_at};
 use super::block_meta::Digest;
-use super::block_names::{folder_of, folder_path, folders, list};
+use super::block_names::{Listing, folder_of, folder_path, folders, list};
 use super::block_room::Room;
 use super::durable::sync_folder;
 use super::{SinkError, blocking};
@@ -39,6 +39,9 @@ const TASK_BLOCKS_MAX: usize = 16;
 
 /// How many threads read at a time: a check on a disk that hangs holds these, and no more.
 const READERS_MAX: usize = 4;
+
+/// Heights whose bytes are read at a time: bounds memory.
+pub const READ_HEIGHTS_MAX: u64 = 250;
 
 /// Reads a block's identity from its raw bytes. It is given hostile bytes, and must not panic.
 pub type ParseBlock = fn(&[u8]) -> Result<BlockRef, String>;
@@ -112,6 +115,31 @@ impl BlockFiles {
                 found.extend(room.judge().file(height, hash)?.map(|(block, _)| block));
             }
             Ok(found)
+        })
+        .await
+    }
+
+    /// Reads all files of a range of at most [`READ_HEIGHTS_MAX`] heights, ascending; one listing per folder. Heights
+    /// without a file have an empty list.
+    pub async fn read_range(&self, range: HeightRange) -> Result<Vec<(Height, Vec<StoredBlock>)>, SinkError> {
+        if range.count() > READ_HEIGHTS_MAX {
+            let reason = format!("the range {range} has more than {READ_HEIGHTS_MAX} heights; read it in chunks");
+            return Err(SinkError::refused(&self.room.blocks, reason));
+        }
+        self.look(move |room| {
+            let mut all = Vec::new();
+            let mut listing = (u64::MAX, Listing::new());
+            for height in range.lo()..=range.hi() {
+                if listing.0 != folder_of(height) {
+                    listing = (folder_of(height), list(&room.blocks, folder_of(height))?);
+                }
+                let mut found = Vec::new();
+                for hash in hashes_at(&listing.1, height) {
+                    found.extend(room.judge().file(height, hash)?.map(|(block, _)| block));
+                }
+                all.push((height, found));
+            }
+            Ok(all)
         })
         .await
     }

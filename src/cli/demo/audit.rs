@@ -8,8 +8,9 @@ use crate::cli::desk::{Desk, fault, grouped, say};
 use crate::cli::exit::Exit;
 use crate::ids::{Kind, PipelineId, RandomId};
 use crate::messages::heights::{Height, HeightRange, HeightSet};
-use crate::simulate::chain::{ChainPlan, SimChain};
-use crate::sinks::BlockFiles;
+use crate::simulate::chain::{ChainPlan, SimBlock, SimChain};
+use crate::sinks::block_files::READ_HEIGHTS_MAX;
+use crate::sinks::{BlockFiles, StoredBlock};
 use crate::sources::evm;
 
 /// The demo's only pipeline.
@@ -87,27 +88,31 @@ pub(super) async fn audit(desk: &Desk, plan: &ChainPlan, head: Height, kills: &K
         takeovers: takeovers(desk).await?,
         ..Found::default()
     };
-    for height in 0..=head {
-        let expected = truth.truth(height);
-        let stored = files.read(height).await.map_err(|error| Exit::usage(&error.to_string()))?;
-        match stored.as_slice() {
-            [] => found.missing.push(height),
-            [one] => {
-                found.bytes += one.raw.len() as u64;
-                let digest = one.meta.as_ref().map(|meta| meta.blake3.to_string());
-                if one.raw != expected.raw || one.hash != expected.hash {
-                    found.altered.push(height);
-                } else if digest.as_deref() != Some(blake3::hash(&one.raw).to_hex().as_str()) {
-                    found.unmarked.push(height);
-                }
-            }
-            _ => found.doubled.push(height),
-        }
-        if !held.contains(height) && !stored.is_empty() {
-            found.missing.push(height);
+    for chunk in all.chunks(READ_HEIGHTS_MAX) {
+        let read = files.read_range(chunk).await.map_err(|error| Exit::usage(&error.to_string()))?;
+        for (height, stored) in read {
+            compare(&mut found, &truth.truth(height), height, &stored, held.contains(height));
         }
     }
     Ok(found)
+}
+
+/// Compares what stands at a height with the truth.
+fn compare(found: &mut Found, truth: &SimBlock, height: Height, stored: &[StoredBlock], is_held: bool) {
+    match stored {
+        [] => found.missing.push(height),
+        _ if !is_held => found.missing.push(height),
+        [one] => {
+            found.bytes += one.raw.len() as u64;
+            let digest = one.meta.as_ref().map(|meta| meta.blake3.to_string());
+            if one.raw != truth.raw || one.hash != truth.hash {
+                found.altered.push(height);
+            } else if digest.as_deref() != Some(blake3::hash(&one.raw).to_hex().as_str()) {
+                found.unmarked.push(height);
+            }
+        }
+        _ => found.doubled.push(height),
+    }
 }
 
 /// How often a unit passed from one node to another, by the checkpoints' histories.
