@@ -271,7 +271,7 @@ impl Lease {
     async fn fenced(&self, script: &script::Script, keys: &[String], args: &[Vec<u8>]) -> Result<Row, StoreError> {
         // Odd from here on. Only an answer makes it even again: after a drop of this future, or an error, the request
         // may still be on its way, and the tip with it.
-        let begun = |n: u64| Some(if n % 2 == 0 { n + 1 } else { n + 2 });
+        let begun = |n: u64| Some(if n.is_multiple_of(2) { n + 1 } else { n + 2 });
         let _ = self.operations.fetch_update(Ordering::SeqCst, Ordering::SeqCst, begun);
         let answer = self.link.run(script, keys, args).await?;
         self.operations.fetch_add(1, Ordering::SeqCst);

@@ -296,10 +296,10 @@ impl<'a> Retry<'a> {
         let address = options.address();
         self.inner.health.set_down(true, &address, &reason);
         self.inner.health.repeats_total.fetch_add(1, Ordering::Relaxed);
-        if let Patience::For(limit) = self.inner.patience {
-            if self.started.elapsed() >= limit {
-                return Err(StoreError::Unreachable { address, reason });
-            }
+        if let Patience::For(limit) = self.inner.patience
+            && self.started.elapsed() >= limit
+        {
+            return Err(StoreError::Unreachable { address, reason });
         }
         let ceiling = options.reconnect_min.saturating_mul(1 << self.tries.min(16)).min(options.reconnect_max);
         self.tries += 1;
