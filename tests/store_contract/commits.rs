@@ -161,9 +161,12 @@ async fn a_stream_whose_ids_have_run_out_refuses_the_whole_commit() {
     let (world, lease, delivery) = prepared().await;
     let two = world.store.keys.output(&world.pipeline, "two");
     world.server.command(&["XADD", &two, LAST_ID, "n", "0"]);
+    // Told before the first append: not even the last id of the other stream moves.
+    let one = world.store.keys.output(&world.pipeline, "one");
+    world.server.command(&["XADD", &one, "5-5", "n", "0"]);
     let error = refused(&world, &lease, &rich(&world, &delivery)).await;
     assert!(matches!(&error, StoreError::Broken { key, .. } if *key == two), "{error}");
-    world.server.command(&["DEL", &two]);
+    world.server.command(&["DEL", &one, &two]);
     accepted(&world, &lease, &rich(&world, &delivery)).await;
 }
 

@@ -123,6 +123,8 @@ async fn a_lease_is_taken_over_only_after_it_ran_out_and_released_at_once() {
     assert!(world.beat(&world.link, lease.unit(), None).await.left_ms > 50_000);
     lease.release().await.expect("released");
     assert_eq!(world.beat(&world.link, lease.unit(), None).await.left_ms, 0);
+    let expiry = world.store.keys.expiry(lease.unit());
+    assert_eq!(world.server.command(&["EXISTS", &expiry]), redis::Value::Int(0), "and leaves nothing behind");
     assert!(world.acquire("tally").await.is_ok());
 }
 

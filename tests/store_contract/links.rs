@@ -81,11 +81,11 @@ async fn a_request_to_a_redis_that_hangs_is_sent_again_and_done_once() {
 
 #[actix_rt::test]
 async fn a_redis_that_loads_its_data_is_waited_for() {
-    let slow = ["--appendonly", "yes", "--key-load-delay", "200", "--loading-process-events-interval-bytes", "1024"];
+    let slow = ["--appendonly", "yes", "--key-load-delay", "-2"];
     let mut world = World::on(RedisServer::with(&slow), LONG_LEASE).await;
     let mut pipe = redis::pipe();
-    for n in 0..2500 {
-        pipe.cmd("SET").arg(format!("key {n}")).arg("x".repeat(200)).ignore();
+    for n in 0..20_000 {
+        pipe.cmd("SET").arg(format!("key {n}")).arg("x").ignore();
     }
     pipe.query::<()>(&mut world.server.connection()).expect("written");
     let lease = world.acquire("tally").await.expect("free");

@@ -139,6 +139,8 @@ async fn a_batch_whose_turn_failed_is_served_one_by_one_and_counts_against_none_
         lease.commit(&copy(&delivery)).await.expect("a commit");
     }
     assert_eq!(batches, [vec![1], vec![2], vec![3], vec![4, 5, 6]]);
+    let careful = world.server.command(&["HEXISTS", &world.checkpoint("tally"), "careful"]);
+    assert_eq!(careful, redis::Value::Int(0), "the bad time is over and forgotten");
 }
 
 #[actix_rt::test]
@@ -157,6 +159,8 @@ async fn a_failed_turn_of_one_entry_counts_against_it_until_it_has_passed() {
     world.send("tally", 2).await;
     lease.commit(&copy(&lease.claim().await.expect("a delivery"))).await.expect("a commit");
     assert_eq!((served(&lease).await, past(&lease).await), (vec![2], past_of(0, 0, "")));
+    let shown = world.store.checkpoint(&world.link, lease.unit()).await.expect("an answer").expect("a checkpoint");
+    assert_eq!(shown.failed, 0, "people are shown the entry in hand");
     let lease = world.again(&lease, &failed("another")).await.expect("ours");
     assert_eq!(past(&lease).await, past_of(1, 0, "another"));
 }
@@ -181,11 +185,15 @@ async fn a_holder_that_vanished_leaves_an_unfinished_attempt() {
     assert_eq!((served(&heir).await, past(&heir).await), (vec![1], past_of(0, 1, "")));
     let heir = world.take_over(lease.unit()).await;
     assert_eq!((served(&heir).await, past(&heir).await), (vec![1], past_of(0, 2, "")));
+    // Whoever vanishes before it is served anything has attempted nothing.
+    world.take_over(lease.unit()).await;
+    let heir = world.take_over(lease.unit()).await;
+    assert_eq!((served(&heir).await, past(&heir).await), (vec![1], past_of(0, 3, "")));
     // Both kinds are counted apart, and only the holder itself can say that a turn failed.
     let heir = world.again(&heir, &failed("a panic")).await.expect("ours");
-    assert_eq!(past(&heir).await, past_of(1, 2, "a panic"));
+    assert_eq!(past(&heir).await, past_of(1, 3, "a panic"));
     let stranger = world.take_over(lease.unit()).await;
-    assert_eq!(past(&stranger).await, past_of(1, 3, "a panic"));
+    assert_eq!(past(&stranger).await, past_of(1, 4, "a panic"));
 }
 
 #[actix_rt::test]
