@@ -98,6 +98,26 @@ async fn a_redis_that_loads_its_data_is_waited_for() {
 }
 
 #[actix_rt::test]
+async fn a_redis_that_cannot_write_to_its_disk_is_waited_for() {
+    let world = World::on(RedisServer::with(&["--save", "3600 1000000"]), LONG_LEASE).await;
+    let lease = world.acquire("tally").await.expect("free");
+    // A folder where the snapshot belongs: as good as a full disk.
+    let snapshot = world.server.folder().join("dump.rdb");
+    std::fs::create_dir_all(snapshot.join("x")).expect("a folder");
+    world.server.command(&["BGSAVE"]);
+    let status = |word: &str| world.server.text(&["INFO", "persistence"]).contains(word);
+    wait::until_true("the snapshot to fail", || status("rdb_last_bgsave_status:err")).await;
+    let commit = write(1);
+    let (committed, ()) = tokio::join!(lease.commit(&commit), async {
+        wait::until_true("the outage to be known", || world.link.health().is_down()).await;
+        std::fs::remove_dir_all(&snapshot).expect("room again");
+        world.server.command(&["BGSAVE"]);
+    });
+    assert_eq!(committed, Ok(Committed::Now));
+    assert_eq!(world.output("out").await, [1]);
+}
+
+#[actix_rt::test]
 async fn a_cut_connection_is_made_anew() {
     let server = RedisServer::start();
     let proxy = Proxy::to(server.port).await;
