@@ -9,7 +9,8 @@ use gapless::store::lease::{Committed, Fate, Lease};
 use gapless::store::mailbox::Sent;
 use gapless::store::{Store, StoreError};
 
-use crate::world::{LEASE, World, ack, append, copy, number, numbers};
+use crate::support::wait;
+use crate::world::{LEASE, LONG_LEASE, World, ack, append, copy, link_with, number, numbers, options};
 
 async fn served(lease: &Lease) -> Vec<u64> {
     numbers(&lease.claim().await.expect("a delivery"))
@@ -260,7 +261,7 @@ async fn a_mailbox_of_another_type_is_broken_and_nothing_is_acquired() {
 
 #[actix_rt::test]
 async fn a_message_from_outside_meets_capacity_size_and_dedupe() {
-    let world = World::with_options(|options| options.limits.dedupe_window = Duration::from_millis(100)).await;
+    let world = World::new().await;
     let (store, link, to) = (&world.store, &world.link, world.address("tally"));
     let sent = |dedupe: Option<&'static str>, n: u64| {
         let to = to.clone();
@@ -278,8 +279,12 @@ async fn a_message_from_outside_meets_capacity_size_and_dedupe() {
     let large = Outgoing { kind: "number".to_owned(), body: "x".repeat(link.options().limits.entry_bytes_max) };
     assert!(matches!(store.send(link, &to, 9, None, &large).await, Err(StoreError::TooLarge { .. })));
     world.server.command(&["XTRIM", &world.mailbox("tally"), "MAXLEN", "0"]);
-    crate::support::wait::until("the window to pass", || async { matches!(sent(Some("a"), 1).await, Ok(Sent::As(_))) })
-        .await;
+    assert_eq!(sent(Some("a"), 1).await, Ok(Sent::Before));
+    let mut brief = options(&world.server.url(), LONG_LEASE);
+    brief.limits.dedupe_window = Duration::from_millis(1);
+    let brief = link_with(brief);
+    let again = || async { matches!(store.send(&brief, &to, 3, Some("a"), &number(1)).await, Ok(Sent::As(_))) };
+    wait::until("the window to pass", again).await;
     let depth = store.depth(link, &to).await.expect("a depth");
     assert_eq!((depth.entries, depth.dead), (1, 0));
     let entries = store.peek(link, &to, EntryId::ZERO, 10).await.expect("entries");
@@ -319,7 +324,7 @@ async fn the_history_of_a_checkpoint_is_sampled_and_bounded() {
     .await;
     let lease = world.acquire("tally").await.expect("free");
     let mut n = 0;
-    let samples = crate::support::wait::until_some("five samples", || {
+    let samples = wait::until_some("five samples", || {
         n += 1;
         let (lease, world) = (&lease, &world);
         async move {
