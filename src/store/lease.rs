@@ -10,63 +10,10 @@ use super::Store;
 use super::effect::{Ack, Commit, Encoder, bound};
 use super::error::StoreError;
 use super::link::Link;
-use super::reply::{Entry, Row};
+use super::reply::{Row, refusal};
 use super::script;
+pub use super::turn::{Committed, Delivery, Fate, Held, Mail};
 use crate::ids::{Address, EntryId, RandomId, Token, UnitId};
-
-/// How a unit reads its mailbox.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Mail {
-    /// Alone, by its own offset.
-    Offset,
-    /// As one slot of a pool that shares the mailbox through a consumer group.
-    Pool,
-}
-
-/// What became of the turn that an acquisition follows.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub enum Fate {
-    /// Nothing that counts: a start, a drain, an outage, a reload.
-    #[default]
-    Clean,
-    /// It panicked, failed or hung; counts against its entry, if the turn had only one.
-    Failed(String),
-}
-
-/// Entries handed to one turn, with what is known of the first one's past.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Delivery {
-    /// The entries, in order.
-    pub entries: Vec<Entry>,
-    /// Turns of the first entry alone that panicked, failed or hung.
-    pub failed: u64,
-    /// Turns of the first entry alone whose holder vanished.
-    pub unfinished: u64,
-    /// Why the last of the failed turns failed.
-    pub fault: String,
-}
-
-/// What a commit answered.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Committed {
-    /// Done now.
-    Now,
-    /// Done by an earlier sending of the same commit, whose answer was lost.
-    Before,
-}
-
-/// What a turn learns at its start.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Held {
-    /// The fencing token.
-    pub token: Token,
-    /// This acquisition.
-    pub owner: RandomId,
-    /// The tip that decisions rest on.
-    pub tip: RandomId,
-    /// Commits so far; for people and for reporting ranges.
-    pub seq: u64,
-}
 
 struct Inner {
     held: Held,
@@ -340,28 +287,6 @@ impl Lease {
         // Nothing panics while it is locked; a poisoned value would still be whole.
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
-
-/// Turns a refusal of a script into an error.
-fn refusal(word: &str, row: &mut Row) -> Result<StoreError, StoreError> {
-    Ok(match word {
-        "FENCED" => StoreError::Fenced { token: row.text()? },
-        "MOVED" => {
-            let _tip = row.text()?;
-            StoreError::Moved { seq: row.number()? }
-        }
-        "FULL" => StoreError::Full { key: row.text()? },
-        "LINK" => {
-            StoreError::Link { below: row.number()?, above: row.number()?, hash: row.text()?, parent: row.text()? }
-        }
-        "OVERLAP" => StoreError::Overlap { lo: row.number()?, hi: row.number()? },
-        "UNCOVERED" => StoreError::Uncovered { height: row.number()? },
-        "BROKEN" => {
-            let (key, reason) = (row.text()?, row.text()?);
-            if reason.contains("OOM ") { StoreError::OutOfMemory(reason) } else { StoreError::Broken { key, reason } }
-        }
-        other => StoreError::Protocol(format!("`{other}`")),
-    })
 }
 
 /// The mailbox that a unit reads.

@@ -187,7 +187,8 @@ impl Link {
         };
         match error.code() {
             Some("NOSCRIPT") => Failure::NoScript,
-            Some("LOADING" | "BUSY" | "TRYAGAIN" | "CLUSTERDOWN" | "MASTERDOWN" | "NOREPLICAS") => {
+            // MISCONF: its disk is full or fails, so it takes no writes until it can keep them again.
+            Some("LOADING" | "BUSY" | "TRYAGAIN" | "CLUSTERDOWN" | "MASTERDOWN" | "NOREPLICAS" | "MISCONF") => {
                 Failure::Passing { reason: words(), dropped: false }
             }
             // A master that became a replica: the address may lead elsewhere at the next connection.

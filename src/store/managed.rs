@@ -177,12 +177,15 @@ impl Managed {
 
     /// The port of the last start, if it is free: nodes that only lost the connection find it again at once.
     fn choose_port(&self) -> Result<u16, String> {
+        let free = |port| TcpListener::bind((Ipv4Addr::LOCALHOST, port)).and_then(|l| l.local_addr());
         if self.port != 0 {
-            return Ok(self.port);
+            // Told now: a connection would reach the other program, and give it our password.
+            let fault =
+                |e| format!("port {} (redis.managed_port) cannot be used: {e}; 0 takes any free one", self.port);
+            return free(self.port).map(|address| address.port()).map_err(fault);
         }
         let last = fs::read_to_string(self.folder.join("address")).ok();
         let last: Option<SocketAddr> = last.and_then(|text| text.trim().parse().ok());
-        let free = |port| TcpListener::bind((Ipv4Addr::LOCALHOST, port)).and_then(|l| l.local_addr());
         let address = last.and_then(|address| free(address.port()).ok()).map_or_else(|| free(0), Ok);
         address.map(|a| a.port()).map_err(|e| format!("no free loopback port for redis: {e}"))
     }

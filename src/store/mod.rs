@@ -7,6 +7,7 @@
 //! | `managed` | a private server on this machine |
 //! | `startup` | which Redis this is, and whether it may be trusted |
 //! | `lease` | a held unit: acquire, claim (fenced read), commit, release |
+//! | `turn` | the words of a turn: deliveries, fates, what a commit answered |
 //! | `effect` | the closed list of what a commit may do |
 //! | `mailbox` | sending from outside, looking, the dead letters |
 //! | `membership` | who lives, who holds what |
@@ -32,6 +33,7 @@ mod reply;
 mod script;
 mod settings;
 pub mod startup;
+mod turn;
 
 pub use error::StoreError;
 pub use reply::Entry;

@@ -140,3 +140,25 @@ pub(super) fn unexpected(script: &'static str, value: &Value) -> StoreError {
     }
     StoreError::Protocol(format!("{script}: unexpected answer {shown}"))
 }
+
+/// Turns a refusal of a script into an error.
+pub(super) fn refusal(word: &str, row: &mut Row) -> Result<StoreError, StoreError> {
+    Ok(match word {
+        "FENCED" => StoreError::Fenced { token: row.text()? },
+        "MOVED" => {
+            let _tip = row.text()?;
+            StoreError::Moved { seq: row.number()? }
+        }
+        "FULL" => StoreError::Full { key: row.text()? },
+        "LINK" => {
+            StoreError::Link { below: row.number()?, above: row.number()?, hash: row.text()?, parent: row.text()? }
+        }
+        "OVERLAP" => StoreError::Overlap { lo: row.number()?, hi: row.number()? },
+        "UNCOVERED" => StoreError::Uncovered { height: row.number()? },
+        "BROKEN" => {
+            let (key, reason) = (row.text()?, row.text()?);
+            if reason.contains("OOM ") { StoreError::OutOfMemory(reason) } else { StoreError::Broken { key, reason } }
+        }
+        other => StoreError::Protocol(format!("`{other}`")),
+    })
+}

@@ -161,9 +161,12 @@ async fn a_stream_whose_ids_have_run_out_refuses_the_whole_commit() {
     let (world, lease, delivery) = prepared().await;
     let two = world.store.keys.output(&world.pipeline, "two");
     world.server.command(&["XADD", &two, LAST_ID, "n", "0"]);
+    // Told before the first append: not even the last id of the other stream moves.
+    let one = world.store.keys.output(&world.pipeline, "one");
+    world.server.command(&["XADD", &one, "5-5", "n", "0"]);
     let error = refused(&world, &lease, &rich(&world, &delivery)).await;
     assert!(matches!(&error, StoreError::Broken { key, .. } if *key == two), "{error}");
-    world.server.command(&["DEL", &two]);
+    world.server.command(&["DEL", &one, &two]);
     accepted(&world, &lease, &rich(&world, &delivery)).await;
 }
 
@@ -265,15 +268,24 @@ async fn a_full_dead_letter_stream_stops_its_unit_loudly() {
 #[actix_rt::test]
 async fn a_publication_is_heard_only_when_its_commit_is_done() {
     let (world, lease, delivery) = prepared().await;
-    let mut connection = world.server.connection();
-    let mut heard = connection.as_pubsub();
-    heard.subscribe("heads").expect("subscribed");
+    let (mut direct, mut pattern) = (world.server.connection(), world.server.connection());
+    let (mut direct, mut pattern) = (direct.as_pubsub(), pattern.as_pubsub());
+    direct.subscribe("heads").expect("subscribed");
+    pattern.psubscribe("tail*").expect("subscribed");
     let mut commit = rich(&world, &delivery);
-    commit.effects.push(Effect::Merge(piece(15, 25)));
-    refused(&world, &lease, &commit).await;
-    accepted(&world, &lease, &rich(&world, &delivery)).await;
-    let message = heard.get_message().expect("a message");
-    assert_eq!(message.get_payload::<String>().expect("text"), "59");
-    heard.set_read_timeout(Some(std::time::Duration::from_millis(1))).expect("a timeout");
-    assert!(heard.get_message().is_err(), "the refused commit was published too");
+    for payload in ["1", "2"] {
+        commit.effects.push(Effect::Publish { channel: "tails".to_owned(), payload: payload.as_bytes().to_vec() });
+    }
+    let mut wrong = commit.clone();
+    wrong.effects.push(Effect::Merge(piece(15, 25)));
+    refused(&world, &lease, &wrong).await;
+    accepted(&world, &lease, &commit).await;
+    for (heard, expected) in [(&mut direct, &["59"][..]), (&mut pattern, &["1", "2"][..])] {
+        for payload in expected {
+            let message = heard.get_message().expect("a message");
+            assert_eq!(message.get_payload::<String>().as_deref(), Ok(*payload));
+        }
+        heard.set_read_timeout(Some(std::time::Duration::from_millis(1))).expect("a timeout");
+        assert!(heard.get_message().is_err(), "the refused commit was published too");
+    }
 }

@@ -9,7 +9,8 @@ use gapless::store::lease::{Committed, Fate, Lease};
 use gapless::store::mailbox::Sent;
 use gapless::store::{Store, StoreError};
 
-use crate::world::{LEASE, World, ack, append, copy, number, numbers};
+use crate::support::wait;
+use crate::world::{LEASE, LONG_LEASE, World, ack, append, copy, link_with, number, numbers, options};
 
 async fn served(lease: &Lease) -> Vec<u64> {
     numbers(&lease.claim().await.expect("a delivery"))
@@ -139,6 +140,8 @@ async fn a_batch_whose_turn_failed_is_served_one_by_one_and_counts_against_none_
         lease.commit(&copy(&delivery)).await.expect("a commit");
     }
     assert_eq!(batches, [vec![1], vec![2], vec![3], vec![4, 5, 6]]);
+    let careful = world.server.command(&["HEXISTS", &world.checkpoint("tally"), "careful"]);
+    assert_eq!(careful, redis::Value::Int(0), "the bad time is over and forgotten");
 }
 
 #[actix_rt::test]
@@ -157,6 +160,8 @@ async fn a_failed_turn_of_one_entry_counts_against_it_until_it_has_passed() {
     world.send("tally", 2).await;
     lease.commit(&copy(&lease.claim().await.expect("a delivery"))).await.expect("a commit");
     assert_eq!((served(&lease).await, past(&lease).await), (vec![2], past_of(0, 0, "")));
+    let shown = world.store.checkpoint(&world.link, lease.unit()).await.expect("an answer").expect("a checkpoint");
+    assert_eq!(shown.failed, 0, "people are shown the entry in hand");
     let lease = world.again(&lease, &failed("another")).await.expect("ours");
     assert_eq!(past(&lease).await, past_of(1, 0, "another"));
 }
@@ -181,11 +186,15 @@ async fn a_holder_that_vanished_leaves_an_unfinished_attempt() {
     assert_eq!((served(&heir).await, past(&heir).await), (vec![1], past_of(0, 1, "")));
     let heir = world.take_over(lease.unit()).await;
     assert_eq!((served(&heir).await, past(&heir).await), (vec![1], past_of(0, 2, "")));
+    // Whoever vanishes before it is served anything has attempted nothing.
+    world.take_over(lease.unit()).await;
+    let heir = world.take_over(lease.unit()).await;
+    assert_eq!((served(&heir).await, past(&heir).await), (vec![1], past_of(0, 3, "")));
     // Both kinds are counted apart, and only the holder itself can say that a turn failed.
     let heir = world.again(&heir, &failed("a panic")).await.expect("ours");
-    assert_eq!(past(&heir).await, past_of(1, 2, "a panic"));
+    assert_eq!(past(&heir).await, past_of(1, 3, "a panic"));
     let stranger = world.take_over(lease.unit()).await;
-    assert_eq!(past(&stranger).await, past_of(1, 3, "a panic"));
+    assert_eq!(past(&stranger).await, past_of(1, 4, "a panic"));
 }
 
 #[actix_rt::test]
@@ -252,7 +261,7 @@ async fn a_mailbox_of_another_type_is_broken_and_nothing_is_acquired() {
 
 #[actix_rt::test]
 async fn a_message_from_outside_meets_capacity_size_and_dedupe() {
-    let world = World::with_options(|options| options.limits.dedupe_window = Duration::from_millis(100)).await;
+    let world = World::new().await;
     let (store, link, to) = (&world.store, &world.link, world.address("tally"));
     let sent = |dedupe: Option<&'static str>, n: u64| {
         let to = to.clone();
@@ -270,8 +279,12 @@ async fn a_message_from_outside_meets_capacity_size_and_dedupe() {
     let large = Outgoing { kind: "number".to_owned(), body: "x".repeat(link.options().limits.entry_bytes_max) };
     assert!(matches!(store.send(link, &to, 9, None, &large).await, Err(StoreError::TooLarge { .. })));
     world.server.command(&["XTRIM", &world.mailbox("tally"), "MAXLEN", "0"]);
-    crate::support::wait::until("the window to pass", || async { matches!(sent(Some("a"), 1).await, Ok(Sent::As(_))) })
-        .await;
+    assert_eq!(sent(Some("a"), 1).await, Ok(Sent::Before));
+    let mut brief = options(&world.server.url(), LONG_LEASE);
+    brief.limits.dedupe_window = Duration::from_millis(1);
+    let brief = link_with(brief);
+    let again = || async { matches!(store.send(&brief, &to, 3, Some("a"), &number(1)).await, Ok(Sent::As(_))) };
+    wait::until("the window to pass", again).await;
     let depth = store.depth(link, &to).await.expect("a depth");
     assert_eq!((depth.entries, depth.dead), (1, 0));
     let entries = store.peek(link, &to, EntryId::ZERO, 10).await.expect("entries");
@@ -311,7 +324,7 @@ async fn the_history_of_a_checkpoint_is_sampled_and_bounded() {
     .await;
     let lease = world.acquire("tally").await.expect("free");
     let mut n = 0;
-    let samples = crate::support::wait::until_some("five samples", || {
+    let samples = wait::until_some("five samples", || {
         n += 1;
         let (lease, world) = (&lease, &world);
         async move {

@@ -5,8 +5,13 @@
 mod support;
 
 mod commits;
+mod failovers;
 mod fences;
+mod heights;
+mod links;
 mod mailboxes;
+mod manageds;
+mod members;
 mod pools;
 mod speed;
 mod world;

@@ -5,7 +5,8 @@ use std::time::{Duration, Instant};
 
 use gapless::store::effect::{Ack, Commit};
 
-use crate::world::{World, ack, append, numbers};
+use crate::support::redis::RedisServer;
+use crate::world::{LONG_LEASE, World, ack, append, numbers};
 
 const ENTRIES: u64 = 400_000;
 
@@ -35,7 +36,9 @@ fn script_seconds(world: &World) -> f64 {
 #[actix_rt::test]
 #[ignore = "a measurement"]
 async fn speed_of_claim_and_commit() {
-    let world = World::new().await;
+    // As the managed server is set; a rewrite of the file in the middle would measure the rewrite.
+    let settings = ["--appendonly", "yes", "--appendfsync", "everysec", "--auto-aof-rewrite-min-size", "1gb"];
+    let world = World::on(RedisServer::with(&settings), LONG_LEASE).await;
     let filled = fill(&world, "tally", ENTRIES);
     println!("XADD pipelined, AOF everysec: {:.0} entries/s", ENTRIES as f64 / filled.as_secs_f64());
     for outputs in [false, true] {

@@ -29,11 +29,10 @@ pub struct World {
     pub pipeline: PipelineId,
 }
 
-/// Options of a node in these tests: quick to notice, quick to try again.
+/// Options of a node in these tests: quick to try again.
 pub fn options(url: &str, lease: Duration) -> StoreOptions {
     let mut options = StoreOptions::at(url);
     options.lease = lease;
-    options.command_timeout = Duration::from_millis(400);
     options.reconnect_min = Duration::from_millis(2);
     options.reconnect_max = Duration::from_millis(20);
     options

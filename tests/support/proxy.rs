@@ -79,9 +79,14 @@ impl Proxy {
         self.state.send_modify(|state| (state.faults, state.strand_below) = (Faults::default(), 0));
     }
 
+    /// Leads new connections to another server; open ones stay where they are.
+    pub fn lead_new_to(&self, port: u16) {
+        self.state.send_modify(|state| state.port = port);
+    }
+
     /// Leads to another server from now on; open connections are closed. What a failover looks like from a node.
     pub fn lead_to(&self, port: u16) {
-        self.state.send_modify(|state| state.port = port);
+        self.lead_new_to(port);
         self.cut();
     }
 

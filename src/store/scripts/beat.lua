@@ -4,9 +4,8 @@
 -- compares owner, token and tip with its memory, so that an idle unit too learns of a rollback.
 local now, ttl, out = now_ms(), tonumber(ARGV[1]), {}
 for u = 1, #KEYS / 2 do
+  -- A checkpoint of another type looks like none: its own unit's next request tells, the others keep their leases.
   local ck = redis.pcall('HMGET', KEYS[2 * u - 1], 'token', 'owner', 'tip', 'node')
-  -- A checkpoint of another type is told by its own unit's next request; it must not end the leases of the others.
-  if ck.err then ck = {} end
   local token, owner, renewed, left = ARGV[2 * u], ARGV[2 * u + 1], '0', 0
   if owner ~= '' and ck[1] == token and ck[2] == owner then
     redis.call('SET', KEYS[2 * u], num(now + ttl) .. ' ' .. ARGV[1])

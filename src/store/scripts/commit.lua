@@ -7,7 +7,8 @@
 --   12 history interval ms   13 history length
 --   14 effects that follow, each: name, number of arguments, arguments
 -- Answers FENCED, DUP, MOVED, FULL key, LINK, OVERLAP, UNCOVERED height, BROKEN key reason: nothing has changed;
--- or { 'OK', seq, failed, unfinished, reason, entries }. A DUP delivers nothing: what follows it is a fenced read with a tip of its own.
+-- or { 'OK', seq, failed, unfinished, reason, entries }. A DUP delivers nothing: what follows it is a fenced read with
+-- a tip of its own.
 local refused, ck = fence()
 if refused then
   return refused
@@ -196,12 +197,16 @@ if tonumber(ARGV[12]) > 0 then
     redis.call('HSET', KEYS[1], 'sampled', num(now))
   end
 end
+-- Asked once for each channel: a turn may publish hundreds of lines to one. A user without the right to ask or to
+-- publish must not make a commit that is done look refused.
+local heard = {}
 for _, p in ipairs(publishes) do
-  -- A user without the right to ask or to publish must not make a commit that is done look refused.
-  local direct, patterns = redis.pcall('PUBSUB', 'NUMSUB', p[1]), redis.pcall('PUBSUB', 'NUMPAT')
-  if direct.err or direct[2] > 0 or type(patterns) == 'table' or patterns > 0 then
-    redis.pcall('PUBLISH', p[1], p[2])
+  local channel = p[1]
+  if heard[channel] == nil then
+    local direct, patterns = redis.pcall('PUBSUB', 'NUMSUB', channel), redis.pcall('PUBSUB', 'NUMPAT')
+    heard[channel] = direct.err or direct[2] > 0 or type(patterns) == 'table' or patterns > 0
   end
+  if heard[channel] then redis.pcall('PUBLISH', channel, p[2]) end
 end
 local entries = {}
 if tonumber(ARGV[10]) > 0 and exclusive then
