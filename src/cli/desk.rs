@@ -1,23 +1,15 @@
-//! What one-shot commands share: a connection with a bound, the store behind it, and output that may end early.
-
-use std::io::{ErrorKind, Write};
-use std::sync::Arc;
-use std::time::Duration;
+//! What the commands over blocks work with: Redis in reach, and how to print.
 
 use super::exit::Exit;
+use super::reach::Reach;
 use crate::config::Settings;
-use crate::ids::RandomId;
-use crate::store::link::{Class, Health, Link, Patience};
-use crate::store::options::StoreOptions;
+use crate::store::link::Link;
 use crate::store::{Store, StoreError};
 
-/// How long a one-shot command waits for Redis.
-const PATIENCE: Duration = Duration::from_secs(3);
-
-/// The settings, and a Redis that has answered.
+/// The settings, and a Redis in reach.
 pub struct Desk {
     /// The configuration.
-    pub settings: Arc<Settings>,
+    pub settings: Settings,
     /// The store.
     pub store: Store,
     /// The connection.
@@ -27,52 +19,14 @@ pub struct Desk {
 }
 
 impl Desk {
-    /// Connects. Never starts a managed Redis.
-    pub async fn open(settings: Settings, json: bool) -> Result<Self, Exit> {
-        let options = Arc::new(StoreOptions::from_settings(&settings, false));
-        let link = Link::new(options, Arc::new(Health::default()), Class::Command, Patience::For(PATIENCE));
-        let mut store = Store::new(&settings.redis.prefix, &settings.node.name, RandomId::default());
-        store.cluster = store.cluster_id(&link).await.map_err(fault)?.unwrap_or_default();
-        Ok(Self { settings: Arc::new(settings), store, link, json })
+    /// Prepares the connection. Never starts a managed Redis.
+    pub fn open(settings: Settings, json: bool) -> Result<Self, Exit> {
+        let Reach { settings, store, link } = Reach::new(settings)?;
+        Ok(Self { settings, store, link, json })
     }
 }
 
 /// The exit that an error of the store means.
 pub fn fault(error: StoreError) -> Exit {
-    match error {
-        StoreError::Unreachable { .. } => Exit::out_of_reach(&error.to_string()),
-        _ => Exit::usage(&error.to_string()),
-    }
-}
-
-/// Prints a line; a reader that has seen enough (`| head`) ends the command quietly.
-pub fn say(line: &str) {
-    let mut out = std::io::stdout().lock();
-    if let Err(error) = writeln!(out, "{line}").and_then(|()| out.flush()) {
-        let code = if error.kind() == ErrorKind::BrokenPipe { 0 } else { 2 };
-        std::process::exit(code);
-    }
-}
-
-/// `1234567` as `1,234,567`.
-pub fn grouped(n: u64) -> String {
-    let digits = n.to_string();
-    let mut out = String::with_capacity(digits.len() + digits.len() / 3);
-    for (place, digit) in digits.chars().enumerate() {
-        if place > 0 && (digits.len() - place).is_multiple_of(3) {
-            out.push(',');
-        }
-        out.push(digit);
-    }
-    out
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn numbers_are_grouped_by_thousands() {
-        assert_eq!([0, 999, 1000, 1_234_567].map(grouped), ["0", "999", "1,000", "1,234,567"]);
-    }
+    Exit::store(&error)
 }

@@ -1,6 +1,9 @@
 //! Exit codes, and the one line on standard error that goes with the bad ones.
 
+use std::io::Write;
 use std::process::ExitCode;
+
+use crate::store::StoreError;
 
 /// How the process ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -17,21 +20,52 @@ impl Exit {
         Self(1)
     }
 
+    /// 1: what was asked for is not there, or did not happen.
+    pub fn missing(what: &str) -> Self {
+        complain(what);
+        Self(1)
+    }
+
     /// 2: unusable arguments or configuration.
     pub fn usage(fault: &str) -> Self {
-        eprintln!("gapless: {fault}");
+        complain(fault);
         Self(2)
     }
 
     /// 3: Redis or a source is out of reach.
     pub fn out_of_reach(fault: &str) -> Self {
-        eprintln!("gapless: {fault}");
+        complain(fault);
         Self(3)
+    }
+
+    /// 3 where Redis is out of reach, 2 where it refused.
+    pub fn store(error: &StoreError) -> Self {
+        match error {
+            // Its last node takes the managed server with it.
+            StoreError::Unreachable { address, .. } if address.starts_with("managed in ") => {
+                Self::out_of_reach(&format!("{error}; start a node: gapless run"))
+            }
+            StoreError::Unreachable { .. } => Self::out_of_reach(&error.to_string()),
+            StoreError::Fenced { .. }
+            | StoreError::Moved { .. }
+            | StoreError::Full { .. }
+            | StoreError::Link { .. }
+            | StoreError::Overlap { .. }
+            | StoreError::Uncovered { .. }
+            | StoreError::Broken { .. }
+            | StoreError::Held { .. }
+            | StoreError::TooOld { .. }
+            | StoreError::Alien { .. }
+            | StoreError::OutOfMemory(_)
+            | StoreError::TooLarge { .. }
+            | StoreError::Refused { .. }
+            | StoreError::Protocol(_) => Self::usage(&error.to_string()),
+        }
     }
 
     /// 130: the second signal; leases run out by themselves.
     pub fn second_signal() -> Self {
-        eprintln!("gapless: second signal; ending at once");
+        complain("second signal; ending at once");
         Self(130)
     }
 
@@ -44,6 +78,11 @@ impl Exit {
     pub fn code(self) -> u8 {
         self.0
     }
+}
+
+/// One line to standard error; a closed one leaves nobody to tell, and must not end the process with a panic.
+fn complain(words: &str) {
+    let _ = writeln!(std::io::stderr(), "gapless: {words}");
 }
 
 impl From<Exit> for ExitCode {

@@ -1,11 +1,19 @@
 //! The doors for people: one file a command.
 
 mod blocks;
+pub mod checkpoint;
 mod demo;
 mod desk;
+pub mod doctor;
 pub mod exit;
+pub mod mailbox;
+pub mod output;
+pub mod reach;
 pub mod run;
+pub mod send;
 mod simulate;
+pub mod status;
+pub mod words;
 
 use std::path::PathBuf;
 
@@ -41,7 +49,42 @@ pub struct Global {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Run a node until SIGTERM
+    #[command(after_help = "Examples:\n  gapless run --config node.toml\n  \
+        gapless run --node b --only blocks.mainnet/gap_fixer,selftest\n\n\
+        The first SIGTERM or Ctrl-C gives everything away and ends with 0; the second ends at once with 130.")]
     Run(RunArgs),
+    /// Show nodes, pipelines, units, mailboxes and Redis, once
+    #[command(after_help = "Examples:\n  gapless status\n  \
+        gapless status --json | jq '.pipelines[] | select(.failed > 0)'\n\n\
+        Ends with 0 whenever it could be shown, however it stands; `gapless doctor` judges.")]
+    Status,
+    /// Try everything that a node needs, and say what to do about what is wrong
+    #[command(after_help = "Example:\n  gapless doctor --config node.toml\n\n\
+        Writes to Redis only in keys of its own, which it deletes. Ends with 1 if anything is bad, with 3 if Redis \
+        is out of reach.")]
+    Doctor,
+    /// Look into mailboxes
+    #[command(
+        subcommand,
+        after_help = "Examples:\n  gapless mailbox list\n  \
+        gapless mailbox peek selftest.main/tally_0 --count 5\n  \
+        gapless mailbox dead list selftest.main/tally_0"
+    )]
+    Mailbox(mailbox::MailboxCommand),
+    /// Look at where units stand
+    #[command(
+        subcommand,
+        after_help = "Examples:\n  gapless checkpoint list\n  \
+        gapless checkpoint show selftest.main/tally_0\n  \
+        gapless checkpoint history selftest.main/tally_0"
+    )]
+    Checkpoint(checkpoint::CheckpointCommand),
+    /// Put a message into a mailbox, with capacity and dedupe
+    #[command(after_help = "Examples:\n  gapless send selftest.main/tally_0 number '{\"n\": 7}'\n  \
+        gapless send selftest.main/tally_0 number - --id import-7 < message.json\n\n\
+        Ends with 0 when the message waits in the mailbox, also from an earlier sending under the same --id; with 1 \
+        when the mailbox is full.")]
+    Send(send::SendArgs),
     /// What a chain's store holds and lacks, and whether it is whole
     #[command(subcommand)]
     Blocks(blocks::Blocks),
@@ -77,30 +120,52 @@ pub fn main() -> Exit {
             return code;
         }
     };
-    match cli.command {
-        Command::Blocks(command) => match load(&cli.global, None) {
-            Ok(settings) => blocks::run(settings, cli.global.json, command),
-            Err(exit) => exit,
-        },
-        Command::Demo(args) => demo::run(&args),
-        Command::Simulate(what) => simulate::run(what),
-        Command::Run(args) => {
-            let settings = match load(&cli.global, args.node) {
-                Ok(settings) => settings,
-                Err(exit) => return exit,
-            };
-            let options = run::RunOptions { only: args.only, accept_data_loss: args.accept_data_loss };
-            run::run(settings, &options)
-        }
+    let node_name = match &cli.command {
+        Command::Run(args) => args.node.clone(),
+        // These need no configuration.
+        Command::Demo(args) => return demo::run(args),
+        Command::Simulate(what) => return simulate::run(what.clone()),
+        Command::Status
+        | Command::Doctor
+        | Command::Mailbox(_)
+        | Command::Checkpoint(_)
+        | Command::Send(_)
+        | Command::Blocks(_) => None,
+    };
+    // Commands of people say what is wrong themselves, in one line; their log is for those who ask for it.
+    let log = matches!(cli.command, Command::Run(_)) || cli.global.log_level.is_some();
+    match load(&cli.global, node_name, log) {
+        Ok(settings) => dispatch(cli.command, settings, cli.global.json),
+        Err(exit) => exit,
     }
 }
 
-/// Loads the configuration and starts logging.
-fn load(global: &Global, node_name: Option<String>) -> Result<Settings, Exit> {
+fn dispatch(command: Command, settings: Settings, json: bool) -> Exit {
+    match command {
+        Command::Run(args) => {
+            let options = run::RunOptions { only: args.only, accept_data_loss: args.accept_data_loss };
+            run::run(settings, &options)
+        }
+        Command::Status => status::run(settings, json),
+        Command::Doctor => doctor::run(&settings, json),
+        Command::Mailbox(command) => mailbox::run(settings, command, json),
+        Command::Checkpoint(command) => checkpoint::run(settings, &command, json),
+        Command::Send(args) => send::run(settings, &args, json),
+        Command::Blocks(command) => blocks::run(settings, json, command),
+        Command::Demo(args) => demo::run(&args),
+        Command::Simulate(what) => simulate::run(what),
+    }
+}
+
+/// Loads the configuration and, if `log`, starts logging.
+fn load(global: &Global, node_name: Option<String>, log: bool) -> Result<Settings, Exit> {
     let overrides = Overrides { log_level: global.log_level.clone(), node_name };
     let files = config::choose_files(&global.config);
     let settings =
         Settings::load(&files, config::environment(), overrides).map_err(|report| Exit::usage(&report.to_string()))?;
-    crate::telemetry::init_logging(&settings.log.level, settings.log.format).map_err(|fault| Exit::usage(&fault))?;
+    if log {
+        crate::telemetry::init_logging(&settings.log.level, settings.log.format)
+            .map_err(|fault| Exit::usage(&fault))?;
+    }
     Ok(settings)
 }

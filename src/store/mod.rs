@@ -13,6 +13,7 @@
 //! | `membership` | who lives, who holds what |
 //! | `heights` | the held and parked heights, read page by page |
 //! | `checkpoint` | checkpoints and their history, for people |
+//! | `status` | how far away Redis is, and whether what gapless needs works |
 //! | `scripts/` | the Lua of all of these |
 //!
 //! What a crash before or after each call means stands at the call. The protocol is argued in `docs/protocol.md`
@@ -33,6 +34,7 @@ mod reply;
 mod script;
 mod settings;
 pub mod startup;
+pub mod status;
 mod turn;
 
 pub use error::StoreError;

@@ -59,6 +59,11 @@ pub async fn prepare(settings: &Settings, link: &Link, accept_data_loss: bool) -
     Ok(store)
 }
 
+/// The id of the Redis that nodes of this folder worked with last, at this address and prefix.
+pub fn remembered(settings: &Settings, link: &Link) -> Result<Option<RandomId>, StartError> {
+    Memory::new(&settings.node.state_dir, &link.options().address(), &settings.redis.prefix).read()
+}
+
 /// What tells this host from others: local units run only where their files are.
 pub fn host_id() -> String {
     let read = |path: &str| fs::read_to_string(path).ok().map(|text| text.trim().to_owned()).filter(|t| !t.is_empty());

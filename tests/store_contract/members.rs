@@ -15,6 +15,7 @@ fn node(name: &str) -> NodeInfo {
         pid: 1,
         release: "0.1.0".to_owned(),
         format: 1,
+        host: "host-1".to_owned(),
         http: String::new(),
         draining: false,
         runs: vec!["selftest.laws/tally".to_owned()],

@@ -1,6 +1,7 @@
 //! What several test binaries share. Each uses a part of it.
 #![allow(dead_code)]
 
+pub mod node;
 pub mod proxy;
 pub mod redis;
 pub mod replica;

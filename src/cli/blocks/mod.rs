@@ -84,7 +84,7 @@ async fn answer(settings: Settings, json: bool, command: Blocks) -> Result<Exit,
         Blocks::Gaps { which, .. } | Blocks::Get { which, .. } | Blocks::Verify { which, .. } => which,
     };
     let chosen = choose(&settings, which, matches!(command, Blocks::Status(_)))?;
-    let desk = Desk::open(settings, json).await?;
+    let desk = Desk::open(settings, json)?;
     match command {
         Blocks::Status(_) => show::status(&desk, &chosen).await,
         Blocks::Gaps { limit, .. } => show::gaps(&desk, &chosen[0], limit).await,

@@ -6,7 +6,8 @@ use serde_json::json;
 
 use super::index::Index;
 use super::{Chosen, Desk, Exit, fault};
-use crate::cli::desk::{grouped, say};
+use crate::cli::output::say;
+use crate::cli::words::grouped;
 use crate::ids::Address;
 use crate::messages::block::{BlockHash, Piece};
 use crate::messages::gap::DetectorMessage;

@@ -4,8 +4,10 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use super::Kills;
-use crate::cli::desk::{Desk, fault, grouped, say};
+use crate::cli::desk::{Desk, fault};
 use crate::cli::exit::Exit;
+use crate::cli::output::say;
+use crate::cli::words::grouped;
 use crate::ids::{Kind, PipelineId, RandomId};
 use crate::messages::heights::{Height, HeightRange, HeightSet};
 use crate::simulate::chain::{ChainPlan, SimBlock, SimChain};

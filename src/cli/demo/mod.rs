@@ -11,8 +11,10 @@ use clap::Args;
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 
-use super::desk::{Desk, grouped, say};
+use super::desk::Desk;
 use super::exit::Exit;
+use super::output::say;
+use super::words::grouped;
 use crate::config::Settings;
 use crate::simulate::chain::{ChainPlan, Control, FaultPlan, serve};
 use nodes::Nodes;
@@ -134,7 +136,7 @@ async fn patient_desk(settings: &Settings) -> Result<Desk, Exit> {
     while !settings.redis.data_dir.join("address").exists() && Instant::now() < deadline {
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
-    Desk::open(settings.clone(), false).await
+    Desk::open(settings.clone(), false)
 }
 
 /// What was done to the system under way.

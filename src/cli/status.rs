@@ -1,0 +1,145 @@
+//! `gapless status`: nodes, pipelines, units, mailboxes and Redis, once.
+
+use super::exit::Exit;
+use super::output::{self, Paint, Side, Table};
+use super::reach::{self, Reach};
+use super::words::{age, bytes, maybe_age, or_dash, plain};
+use crate::config::Settings;
+use crate::http::status::{self, Status};
+
+/// Shows how everything stands. 0 whenever it could be shown, however it stands: `doctor` judges.
+pub fn run(settings: Settings, json: bool) -> Exit {
+    let reach = match Reach::new(settings) {
+        Ok(reach) => reach,
+        Err(exit) => return exit,
+    };
+    reach::block_on(async {
+        let status = status::gather(&reach.settings, &reach.store, &reach.link).await?;
+        Ok(match json {
+            true => output::json(&status, Exit::good()),
+            false => output::text(&text(&status, Paint::stdout()), Exit::good()),
+        })
+    })
+}
+
+fn text(status: &Status, paint: Paint) -> String {
+    let mut parts = vec![redis(status, paint), nodes(status)];
+    match status.pipelines.is_empty() {
+        true => parts.push("no pipeline is configured; name a file with --config\n".to_owned()),
+        false => parts.extend([pipelines(status), units(status), troubles(status, paint), mailboxes(status)]),
+    }
+    parts.retain(|part| !part.is_empty());
+    parts.join("\n")
+}
+
+fn redis(status: &Status, paint: Paint) -> String {
+    let redis = &status.redis;
+    let memory = match redis.memory_max {
+        0 => bytes(redis.memory_used),
+        max => format!("{} of {}", bytes(redis.memory_used), bytes(max)),
+    };
+    let cluster = redis.cluster.as_ref().map_or("not marked yet", |id| id.get(..8).unwrap_or(id));
+    let mut text = format!(
+        "redis {}  {} {}  round trip {:.1} ms  {memory}  cluster {cluster}\n",
+        redis.address, redis.server, redis.version, redis.round_trip_ms
+    );
+    for danger in &redis.dangers {
+        text.push_str(&format!("{} {danger}\n", paint.yellow("warning:")));
+    }
+    text
+}
+
+fn nodes(status: &Status) -> String {
+    if status.nodes.is_empty() {
+        return "no node lives; start one: gapless run\n".to_owned();
+    }
+    let columns = [
+        ("NODE", Side::Left),
+        ("STATE", Side::Left),
+        ("UNITS", Side::Right),
+        ("UP", Side::Right),
+        ("PID", Side::Right),
+        ("RELEASE", Side::Left),
+        ("HTTP", Side::Left),
+    ];
+    let mut table = Table::new(&columns);
+    for node in &status.nodes {
+        table.row(vec![
+            plain(&node.node),
+            node.state.to_owned(),
+            node.units.to_string(),
+            age(node.up_ms),
+            node.pid.to_string(),
+            plain(&node.release),
+            or_dash(&plain(&node.http)),
+        ]);
+    }
+    table.render()
+}
+
+fn pipelines(status: &Status) -> String {
+    let columns = [
+        ("PIPELINE", Side::Left),
+        ("UNITS", Side::Right),
+        ("HELD", Side::Right),
+        ("FAILED", Side::Right),
+        ("WAITING", Side::Right),
+        ("DEAD", Side::Right),
+        ("", Side::Left),
+    ];
+    let mut table = Table::new(&columns);
+    for pipeline in &status.pipelines {
+        let summary = pipeline.summary.as_ref().map_or_else(String::new, |summary| plain(&summary.words));
+        table.row(vec![
+            pipeline.pipeline.clone(),
+            pipeline.units.to_string(),
+            pipeline.held.to_string(),
+            pipeline.failed.to_string(),
+            pipeline.waiting.to_string(),
+            pipeline.dead.to_string(),
+            summary,
+        ]);
+    }
+    table.render()
+}
+
+fn units(status: &Status) -> String {
+    let columns = [
+        ("UNIT", Side::Left),
+        ("NODE", Side::Left),
+        ("STATE", Side::Left),
+        ("LEASE", Side::Right),
+        ("SEQ", Side::Right),
+        ("COMMIT", Side::Right),
+        ("RESTARTS", Side::Right),
+    ];
+    let mut table = Table::new(&columns);
+    for unit in &status.units {
+        table.row(vec![
+            unit.unit.clone(),
+            or_dash(&plain(&unit.node)),
+            plain(&unit.state),
+            if unit.is_held() { age(unit.lease_left_ms) } else { "-".to_owned() },
+            unit.seq.to_string(),
+            maybe_age(unit.commit_age_ms),
+            unit.restarts.to_string(),
+        ]);
+    }
+    table.render()
+}
+
+/// What units and mailboxes complain of, below the tables: errors are longer than a column.
+fn troubles(status: &Status, paint: Paint) -> String {
+    let units = status.units.iter().filter(|unit| !unit.last_error.is_empty());
+    let units = units.map(|unit| {
+        let name = if unit.has_failed() { paint.red(&unit.unit) } else { paint.yellow(&unit.unit) };
+        format!("{name}: {}\n", plain(&unit.last_error))
+    });
+    let mailboxes = status.mailboxes.iter().filter(|mailbox| !mailbox.fault.is_empty());
+    let mailboxes = mailboxes.map(|m| format!("mailbox {}: {}\n", paint.red(&m.mailbox), plain(&m.fault)));
+    units.chain(mailboxes).collect()
+}
+
+fn mailboxes(status: &Status) -> String {
+    super::mailbox::table(&status.mailboxes)
+}
