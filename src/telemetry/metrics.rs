@@ -195,7 +195,10 @@ mod tests {
         metrics.commit_seconds.get_or_create(&labels).observe(0.001);
         metrics.entries.get_or_create(&labels).inc();
         let text = metrics.render();
-        assert!(text.contains("gapless_commit_seconds_bucket{pipeline=\"blocks.main\",actor=\"collector\""), "{text}");
+        assert!(
+            text.contains("gapless_commit_seconds_count{pipeline=\"blocks.main\",actor=\"collector\"} 1"),
+            "{text}"
+        );
         assert!(text.contains("gapless_entries_total{pipeline=\"blocks.main\",actor=\"collector\"} 1"), "{text}");
     }
 }
