@@ -115,7 +115,7 @@ fn checkpoints_and_their_past() {
     assert_eq!(names(&past), ["samples", "unit"]);
     let samples = past["samples"].as_array().expect("samples");
     let oldest = samples.last().expect("the acquisition");
-    assert_eq!(names(oldest), ["age_ms", "node", "offset", "seq", "state", "token", "why"]);
+    assert_eq!(names(oldest), ["age_ms", "node", "offset", "seq", "state", "time_ms", "token", "why"]);
     assert_eq!((&oldest["why"], &oldest["seq"], &oldest["state"]), (&"acquire".into(), &0.into(), &Value::Null));
 }
 

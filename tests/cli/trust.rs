@@ -71,7 +71,7 @@ fn an_emptied_redis_stops_the_node_until_the_loss_is_accepted() {
          --accept-data-loss`"
     );
     let errors: Vec<String> = node.lines().into_iter().filter(|line| line.starts_with("gapless: ")).collect();
-    assert_eq!(errors, [words.clone()]);
+    assert_eq!(errors, std::slice::from_ref(&words));
     workspace.run(&["run"]).failed(2, &format!("{words}\n"));
     let doctor = workspace.run(&["doctor"]);
     assert_eq!(doctor.code, 1, "{doctor:?}");

@@ -1,6 +1,6 @@
 //! `gapless doctor`: tries everything that a node needs, and says what to do about what is wrong.
 
-mod redis;
+mod server;
 mod sources;
 
 use serde::Serialize;
@@ -65,7 +65,7 @@ pub struct Findings {
 pub fn run(settings: &Settings, json: bool) -> Exit {
     let mut findings = Findings { checks: vec![configuration(settings)], unreachable: false };
     reach::block_on(async {
-        redis::check(settings, &mut findings).await;
+        server::check(settings, &mut findings).await;
         findings.checks.extend(sources::check(settings).await);
         Ok(report(&findings, json))
     })
