@@ -181,6 +181,7 @@ fn sample_json(sample: &Sample, now: u64) -> Value {
         "seq": sample.seq.parse().unwrap_or(0_u64),
         "token": sample.token,
         "node": sample.node,
+        "time_ms": sample.time_ms.parse().unwrap_or(0_u64),
         "age_ms": sample_age(sample, now),
         "offset": sample.offset,
         "state": state_json(&sample.state),

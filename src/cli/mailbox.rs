@@ -140,7 +140,7 @@ async fn dead(reach: &Reach, page: &PageArgs, json: bool) -> Result<Exit, StoreE
         ("UNFINISHED", Side::Right),
         ("REASON", Side::Left),
     ];
-    let mut table = Table::new(&columns);
+    let mut table = Table::new(&columns).whole();
     for letter in &letters {
         let field = |name: &str| plain(&letter.text(name).unwrap_or_default());
         table.row(vec![

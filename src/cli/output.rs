@@ -86,12 +86,20 @@ pub enum Side {
 pub struct Table {
     columns: Vec<(&'static str, Side)>,
     rows: Vec<Vec<String>>,
+    /// Where the last column is cut.
+    width: usize,
 }
 
 impl Table {
     /// A table with these columns.
     pub fn new(columns: &[(&'static str, Side)]) -> Self {
-        Self { columns: columns.to_vec(), rows: Vec::new() }
+        Self { columns: columns.to_vec(), rows: Vec::new(), width: WIDTH }
+    }
+
+    /// The last column is what the table is read for: it is never cut.
+    pub fn whole(mut self) -> Self {
+        self.width = usize::MAX;
+        self
     }
 
     /// Adds a row; it has as many cells as there are columns.
@@ -102,7 +110,7 @@ impl Table {
 
     /// The lines, each ended.
     pub fn render(&self) -> String {
-        let widths: Vec<usize> = (0..self.columns.len()).map(|column| self.width(column)).collect();
+        let widths: Vec<usize> = (0..self.columns.len()).map(|column| self.column_width(column)).collect();
         let header = self.columns.iter().map(|(name, _)| (*name).to_owned()).collect::<Vec<_>>();
         let mut text = self.line(&header, &widths);
         for row in &self.rows {
@@ -111,7 +119,7 @@ impl Table {
         text
     }
 
-    fn width(&self, column: usize) -> usize {
+    fn column_width(&self, column: usize) -> usize {
         let cells = self.rows.iter().map(|row| row[column].chars().count());
         cells.max().unwrap_or(0).max(self.columns[column].0.len())
     }
@@ -126,7 +134,7 @@ impl Table {
             let last = place + 1 == cells.len();
             match side {
                 Side::Right => line.push_str(&format!("{cell:>width$}", width = widths[place])),
-                Side::Left if last => line.push_str(&cut(cell, WIDTH.saturating_sub(used).max(LAST_MIN))),
+                Side::Left if last => line.push_str(&cut(cell, self.width.saturating_sub(used).max(LAST_MIN))),
                 Side::Left => line.push_str(&format!("{cell:<width$}", width = widths[place])),
             }
             used += widths[place];

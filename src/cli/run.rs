@@ -30,7 +30,7 @@ pub struct RunOptions {
 pub fn run(settings: Settings, options: &RunOptions) -> Exit {
     let only = match OnlyFilter::parse(&options.only, &wiring::addresses(&settings)) {
         Ok(only) => only,
-        Err(fault) => return Exit::usage(&format!("--only: {fault}")),
+        Err(fault) => return Exit::usage(&fault),
     };
     if let Err(report) = settings.require_pipelines() {
         return Exit::usage(&report.to_string());

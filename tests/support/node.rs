@@ -215,7 +215,8 @@ impl Drop for Node {
     }
 }
 
-fn send_signal(pid: u32, signal: Signal) {
+/// Sends a signal to a process of this test.
+pub fn send_signal(pid: u32, signal: Signal) {
     let pid = i32::try_from(pid).ok().and_then(Pid::from_raw).expect("a process id");
     // It may have ended by itself meanwhile; whoever waits for it sees that.
     let _ = kill_process(pid, signal);

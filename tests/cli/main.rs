@@ -1,0 +1,33 @@
+//! The command line as users meet it: exact texts, exit codes, shapes of JSON, signals, and what is refused.
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod arguments;
+mod http;
+mod mailboxes;
+mod reach;
+mod shapes;
+mod signals;
+mod trust;
+
+use support::node::{Done, Workspace, config, poll};
+use support::redis::RedisServer;
+
+/// A pipeline that does nothing by itself.
+const QUIET: &str = "[selftest.main]\nactors = 2\n";
+
+/// A Redis, and a folder whose configuration leads to it.
+fn world(more: &str) -> (RedisServer, Workspace) {
+    let redis = RedisServer::start();
+    let workspace = Workspace::new(&config(&redis.url(), more));
+    (redis, workspace)
+}
+
+/// Asks until the answer's JSON is as wanted.
+#[track_caller]
+fn eventually(workspace: &Workspace, what: &str, args: &[&str], is: impl Fn(&serde_json::Value) -> bool) -> Done {
+    let mut all = vec!["--json"];
+    all.extend(args);
+    poll(what, || Some(workspace.run(&all)).filter(|done| done.code == 0 && is(&done.json())))
+}

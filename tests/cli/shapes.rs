@@ -1,0 +1,141 @@
+//! The shapes of JSON that `docs/cli.md` documents: every field, and nothing beside.
+
+use std::collections::BTreeSet;
+
+use serde_json::Value;
+
+use super::{QUIET, eventually, world};
+
+/// The names of an object, sorted.
+#[track_caller]
+fn names(value: &Value) -> Vec<&str> {
+    let names: BTreeSet<&str> = value.as_object().expect("an object").keys().map(String::as_str).collect();
+    names.into_iter().collect()
+}
+
+const UNIT: [&str; 12] = [
+    "commit_age_ms",
+    "incarnation",
+    "last_error",
+    "lease_left_ms",
+    "node",
+    "offset",
+    "pipeline",
+    "restarts",
+    "seq",
+    "state",
+    "token",
+    "unit",
+];
+const MAILBOX: [&str; 6] = ["capacity", "dead", "fault", "mailbox", "oldest_age_ms", "waiting"];
+
+#[test]
+fn status_of_a_running_node() {
+    let (_redis, workspace) = world("[selftest.main]\nactors = 2\nmessages = 40\n");
+    let _node = workspace.started("a", &[]);
+    let done = eventually(&workspace, "everything added up", &["status"], |status| {
+        let working = |unit: &Value| unit["state"] == "running" && unit["seq"] != 0;
+        status["units"].as_array().expect("units").iter().all(working) && status["pipelines"][0]["waiting"] == 0
+    });
+    let status = done.json();
+    assert_eq!(names(&status), ["mailboxes", "nodes", "pipelines", "redis", "time_ms", "units"]);
+    let redis = &status["redis"];
+    let fields = ["address", "cluster", "dangers", "memory_max", "memory_used", "round_trip_ms", "server", "version"];
+    assert_eq!(names(redis), fields);
+    assert_eq!((redis["dangers"].clone(), redis["cluster"].as_str().map(str::len)), (Value::Array(vec![]), Some(32)));
+    let node = &status["nodes"][0];
+    assert_eq!(names(node), ["host", "http", "incarnation", "node", "pid", "release", "state", "units", "up_ms"]);
+    assert_eq!((&node["node"], &node["state"], &node["units"]), (&"a".into(), &"running".into(), &3.into()));
+    let pipeline = &status["pipelines"][0];
+    assert_eq!(names(pipeline), ["dead", "failed", "held", "pipeline", "summary", "units", "waiting"]);
+    assert_eq!((&pipeline["units"], &pipeline["held"], &pipeline["failed"]), (&3.into(), &3.into(), &0.into()));
+    for unit in status["units"].as_array().expect("units") {
+        assert_eq!(names(unit), UNIT);
+        assert_eq!((&unit["node"], &unit["incarnation"]), (&"a".into(), &node["incarnation"]));
+        let left = unit["lease_left_ms"].as_u64().expect("a number");
+        assert!(left > 0 && left <= 1000, "{unit}");
+    }
+    for mailbox in status["mailboxes"].as_array().expect("mailboxes") {
+        assert_eq!(names(mailbox), MAILBOX);
+    }
+    let text = workspace.run(&["status"]);
+    assert_eq!((text.code, text.err.as_str()), (0, ""));
+    let wide: Vec<&str> = text.out.lines().skip(1).filter(|line| line.chars().count() > 80).collect();
+    assert!(wide.is_empty() && !text.out.contains('\u{1b}'), "{}", text.out);
+}
+
+#[test]
+fn status_before_the_first_node() {
+    let (_redis, workspace) = world(QUIET);
+    let status = workspace.run(&["--json", "status"]).json();
+    assert_eq!((&status["nodes"], &status["redis"]["cluster"]), (&Value::Array(vec![]), &Value::Null));
+    for unit in status["units"].as_array().expect("units") {
+        assert_eq!(names(unit), UNIT);
+        assert_eq!((&unit["state"], &unit["commit_age_ms"]), (&"free".into(), &Value::Null));
+    }
+    let text = workspace.run(&["status"]).out;
+    assert!(text.contains("no node lives; start one: gapless run"), "{text}");
+}
+
+#[test]
+fn checkpoints_and_their_past() {
+    let (_redis, workspace) = world("[selftest.main]\nactors = 1\nmessages = 5\n");
+    workspace
+        .run(&["checkpoint", "show", "selftest.main/tally_0"])
+        .failed(1, "gapless: selftest.main/tally_0 has no checkpoint: no node has held it yet\n");
+    assert_eq!(workspace.run(&["checkpoint", "list", "--json"]).json(), serde_json::json!({ "checkpoints": [] }));
+    let _node = workspace.started("a", &[]);
+    let done = eventually(&workspace, "five added up", &["checkpoint", "show", "selftest.main/tally_0"], |shown| {
+        shown["state"] == serde_json::json!({ "n": 5, "sum": 15 })
+    });
+    let shown = done.json();
+    let fields = [
+        "commit_age_ms",
+        "failed",
+        "fault",
+        "format",
+        "node",
+        "offset",
+        "owned",
+        "seq",
+        "state",
+        "tip",
+        "token",
+        "unfinished",
+        "unit",
+    ];
+    assert_eq!(names(&shown), fields);
+    assert_eq!(
+        (&shown["unit"], &shown["node"], &shown["owned"]),
+        (&"selftest.main/tally_0".into(), &"a".into(), &true.into())
+    );
+    let list = workspace.run(&["checkpoint", "list", "--json"]).json();
+    assert_eq!(names(&list["checkpoints"][1]), fields);
+    let past = workspace.run(&["checkpoint", "history", "selftest.main/tally_0", "--json"]).json();
+    assert_eq!(names(&past), ["samples", "unit"]);
+    let samples = past["samples"].as_array().expect("samples");
+    let oldest = samples.last().expect("the acquisition");
+    assert_eq!(names(oldest), ["age_ms", "node", "offset", "seq", "state", "time_ms", "token", "why"]);
+    assert_eq!((&oldest["why"], &oldest["seq"], &oldest["state"]), (&"acquire".into(), &0.into(), &Value::Null));
+}
+
+#[test]
+fn doctor_and_mailboxes() {
+    let (redis, workspace) = world(QUIET);
+    let doctor = workspace.run(&["doctor", "--json"]);
+    assert_eq!((doctor.code, doctor.err.as_str()), (0, ""), "{}", doctor.out);
+    let doctor = doctor.json();
+    assert_eq!(names(&doctor), ["bad", "checks", "good", "warn"]);
+    let checks = doctor["checks"].as_array().expect("checks");
+    let found: Vec<&str> = checks.iter().map(|check| check["name"].as_str().expect("a name")).collect();
+    let wanted = ["configuration", "redis", "eviction", "persistence", "memory", "round trip", "scripts", "identity"];
+    assert_eq!(found, wanted);
+    for check in checks {
+        assert_eq!(names(check), ["name", "remedy", "verdict", "words"]);
+    }
+    assert_eq!(redis.command(&["DBSIZE"]), redis::Value::Int(0), "the trial leaves nothing behind");
+    let list = workspace.run(&["mailbox", "list", "--json"]).json();
+    assert_eq!(names(&list), ["mailboxes"]);
+    assert_eq!(list["mailboxes"].as_array().map(Vec::len), Some(3));
+    assert_eq!(names(&list["mailboxes"][0]), MAILBOX);
+}
