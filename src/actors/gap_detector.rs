@@ -22,6 +22,8 @@ use crate::store::effect::{Commit, Effect, Outgoing};
 use crate::store::heights::PAGE;
 
 /// The actor: handles and bounds only.
+///
+/// Keeps G5, the second half: every wanted height is held, requested, or parked with a reason: never silently absent.
 #[derive(Clone)]
 pub struct GapDetector {
     /// Its unit.

@@ -67,6 +67,8 @@ pub(super) struct Fault {
 }
 
 /// Every fault of a configuration. Its text is the whole report; the caller exits with code 2.
+///
+/// Keeps G11: bad input is refused with an error that names the place.
 #[derive(Clone, PartialEq, Eq)]
 pub struct ConfigReport {
     faults: Vec<Fault>,

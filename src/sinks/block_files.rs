@@ -61,6 +61,8 @@ pub struct Stored {
 
 /// A store of blocks in a folder. Clones share it; open one a folder and process, since opening sweeps the
 /// temporaries of the same incarnation.
+///
+/// Keeps G5, the first half: a height counts as held only when its file was durable with its digest beside it.
 #[derive(Debug, Clone)]
 pub struct BlockFiles {
     room: Arc<Room>,

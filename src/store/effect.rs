@@ -67,6 +67,8 @@ pub enum Effect {
         fields: Fields,
     },
     /// Adds a piece to the held heights, if it links to every held neighbour; takes it off the parked ones.
+    ///
+    /// Keeps G5: the parent link is compared with each held neighbour in the very script that records the piece.
     Merge(Piece),
     /// Takes heights out of the held ones.
     Remove {
@@ -130,6 +132,9 @@ pub enum Ack {
 }
 
 /// A turn's outcome, to become durable together or not at all.
+///
+/// Keeps G1: checkpoint, acknowledgements, messages to other actors and records written to the shared Redis become
+/// durable together or not at all.
 #[derive(Debug, Clone, Default)]
 pub struct Commit {
     /// The new state of the checkpoint (JSON); none leaves it as it is.

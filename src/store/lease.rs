@@ -23,6 +23,11 @@ struct Inner {
 }
 
 /// One acquisition of one unit. Dropping it releases nothing: a holder that vanishes is waited out.
+///
+/// Keeps G2: only the newest holder of a lease can commit; a former one is refused and changes nothing, however late it
+/// wakes.
+///
+/// Keeps G3: repeating a commit whose reply was lost changes nothing; a turn that is decided again is another commit.
 pub struct Lease {
     store: Store,
     link: Link,

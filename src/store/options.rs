@@ -42,6 +42,8 @@ pub struct StoreOptions {
 }
 
 /// Bounds, all from `[mailbox]`.
+///
+/// Keeps G10: no input, outage or backlog grows memory in a node or in a mailbox without bound: the reader waits.
 #[derive(Debug, Clone)]
 pub struct Limits {
     /// `mailbox.turn_entries_max`: entries of one turn.

@@ -102,6 +102,9 @@ impl Handle {
 }
 
 /// Keeps the units of one node alive.
+///
+/// Keeps G4: when a node dies while Redis is reachable, each thing it held is resumed by another node from the last
+/// commit, within two lease times, without an operator.
 pub struct Supervisor {
     options: SupervisorOptions,
     store: Store,

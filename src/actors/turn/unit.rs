@@ -32,6 +32,9 @@ pub enum Exit {
 }
 
 /// One unit on this node, between one acquisition and its end.
+///
+/// Keeps G11: an entry that cannot be read, or that fails too often, is set aside with its reason; it is never dropped
+/// in silence and never stops the others.
 pub struct Unit {
     /// The lease that its turns commit under.
     pub lease: Lease,
