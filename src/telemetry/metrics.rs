@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 use std::sync::Arc;
 
 use prometheus_client::encoding::text::encode;
-use prometheus_client::encoding::{EncodeLabelSet, EncodeLabelValue};
+use prometheus_client::encoding::{EncodeLabelSet, EncodeLabelValue, LabelValueEncoder};
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
@@ -32,7 +32,7 @@ pub struct CommitLabels {
 }
 
 /// Why a unit ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, EncodeLabelValue)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum RestartReason {
     /// A turn returned an error that is not the world's.
     Error,
@@ -42,6 +42,18 @@ pub enum RestartReason {
     Hang,
     /// Another holder, or another history: reloaded.
     Reload,
+}
+
+impl EncodeLabelValue for RestartReason {
+    fn encode(&self, encoder: &mut LabelValueEncoder<'_>) -> Result<(), std::fmt::Error> {
+        let word = match self {
+            RestartReason::Error => "error",
+            RestartReason::Panic => "panic",
+            RestartReason::Hang => "hang",
+            RestartReason::Reload => "reload",
+        };
+        EncodeLabelValue::encode(&word, encoder)
+    }
 }
 
 /// A restart and its reason.
@@ -56,7 +68,7 @@ pub struct RestartLabels {
 }
 
 /// How a lease changed hands.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, EncodeLabelValue)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum LeaseMove {
     /// Taken while nobody held it.
     Acquired,
@@ -66,6 +78,18 @@ pub enum LeaseMove {
     Released,
     /// Found in another's hands.
     Lost,
+}
+
+impl EncodeLabelValue for LeaseMove {
+    fn encode(&self, encoder: &mut LabelValueEncoder<'_>) -> Result<(), std::fmt::Error> {
+        let word = match self {
+            LeaseMove::Acquired => "acquired",
+            LeaseMove::TakenOver => "taken_over",
+            LeaseMove::Released => "released",
+            LeaseMove::Lost => "lost",
+        };
+        EncodeLabelValue::encode(&word, encoder)
+    }
 }
 
 /// A lease move and its kind.
