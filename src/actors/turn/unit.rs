@@ -1,7 +1,7 @@
 //! What an actor holds of the runtime: its lease, its typed mailbox, its commit, and the proof that it works.
 
 use std::pin::pin;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -44,6 +44,7 @@ pub struct Unit {
     draining: AtomicBool,
     in_turn: AtomicBool,
     progress: AtomicU64,
+    asking: AtomicU32,
     exit: Mutex<Option<Exit>>,
     waits: AtomicU64,
     waiting: Mutex<Option<String>>,
@@ -74,8 +75,10 @@ impl Unit {
             idle_poll,
             bell: Notify::new(),
             draining: AtomicBool::new(false),
-            in_turn: AtomicBool::new(false),
+            // Until its first turn ends it is under way: an actor that hangs before that must be seen too.
+            in_turn: AtomicBool::new(true),
             progress: AtomicU64::new(0),
+            asking: AtomicU32::new(0),
             exit: Mutex::new(None),
             waits: AtomicU64::new(0),
             waiting: Mutex::new(None),
@@ -102,9 +105,24 @@ impl Unit {
         self.progress.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// What the watchdog looks at: whether a turn is under way, and a number that moves while it gets on.
+    /// What the watchdog looks at: whether a turn is under way that waits for nothing but itself, and a number that
+    /// moves while it gets on. A turn that waits for Redis is not to blame, even while other connections work.
     pub fn watched(&self) -> (bool, u64) {
-        (self.in_turn.load(Ordering::Relaxed), self.progress.load(Ordering::Relaxed))
+        let waits = self.asking.load(Ordering::Relaxed) > 0 || self.lease.link().is_waiting();
+        (self.in_turn.load(Ordering::Relaxed) && !waits, self.progress.load(Ordering::Relaxed))
+    }
+
+    /// Waits for Redis, which has deadlines of its own.
+    async fn asking<T>(&self, request: impl Future<Output = T>) -> T {
+        struct Asked<'a>(&'a AtomicU32);
+        impl Drop for Asked<'_> {
+            fn drop(&mut self) {
+                self.0.fetch_sub(1, Ordering::Relaxed);
+            }
+        }
+        self.asking.fetch_add(1, Ordering::Relaxed);
+        let _asked = Asked(&self.asking);
+        request.await
     }
 
     pub(super) fn enter_turn(&self) {
@@ -175,7 +193,7 @@ impl Unit {
         bury: impl Fn(Option<&M>, &str) -> Vec<Effect>,
     ) -> Result<Claimed<M>, Error> {
         loop {
-            let delivery = self.lease.claim().await?;
+            let delivery = self.asking(self.lease.claim()).await?;
             self.progress();
             let Some(first) = delivery.entries.first() else {
                 return Ok(Claimed { messages: Vec::new(), ack: Ack::Nothing });
@@ -225,10 +243,13 @@ impl Unit {
         let answer = if crash::is_armed(CrashPoint::CommitUnderWay) {
             self.commit_with_a_point_under_way(commit).await
         } else {
-            self.lease.commit(commit).await
+            self.asking(self.lease.commit(commit)).await
         };
         self.count(commit, &answer, started.elapsed());
         self.progress();
+        if let Ok(Committed::Before) = answer {
+            tracing::info!(unit = %self.lease.unit(), "a commit had been done already; only its answer was lost");
+        }
         if answer.is_ok() {
             self.point(CrashPoint::AfterCommit).await;
         }
@@ -245,7 +266,7 @@ impl Unit {
             tokio::task::yield_now().await;
         }
         self.point(CrashPoint::CommitUnderWay).await;
-        request.await
+        self.asking(request).await
     }
 
     fn count(&self, commit: &Commit, answer: &Result<Committed, StoreError>, took: Duration) {
