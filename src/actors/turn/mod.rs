@@ -82,7 +82,7 @@ where
         }
         Ok(Turn::Idle) => {
             unit.waits_reset();
-            tick_after(unit, ctx, unit.idle_poll, true);
+            tick_after(unit, ctx, unit.idle_pause(), true);
         }
         Ok(Turn::IdleFor(pause)) => {
             unit.waits_reset();

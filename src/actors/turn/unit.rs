@@ -31,6 +31,9 @@ pub enum Exit {
     StopNode(String),
 }
 
+/// How often a unit looks for mail while the bell does not listen for it yet.
+const UNHEARD_POLL: Duration = Duration::from_millis(50);
+
 /// One unit on this node, between one acquisition and its end.
 pub struct Unit {
     /// The lease that its turns commit under.
@@ -41,6 +44,7 @@ pub struct Unit {
     pub idle_poll: Duration,
     /// Rung when its mailbox has news, and when it is to drain.
     pub bell: Notify,
+    born: Instant,
     draining: AtomicBool,
     in_turn: AtomicBool,
     progress: AtomicU64,
@@ -74,6 +78,7 @@ impl Unit {
             metrics,
             idle_poll,
             bell: Notify::new(),
+            born: Instant::now(),
             draining: AtomicBool::new(false),
             // Until its first turn ends it is under way: an actor that hangs before that must be seen too.
             in_turn: AtomicBool::new(true),
@@ -110,6 +115,13 @@ impl Unit {
     pub fn watched(&self) -> (bool, u64) {
         let waits = self.asking.load(Ordering::Relaxed) > 0 || self.lease.link().is_waiting();
         (self.in_turn.load(Ordering::Relaxed) && !waits, self.progress.load(Ordering::Relaxed))
+    }
+
+    /// How long it sleeps when nothing waits. The node's bell hears of a new unit only when the wait that it is in is
+    /// over; until then the unit looks by itself.
+    pub(super) fn idle_pause(&self) -> Duration {
+        let unheard = self.born.elapsed() <= self.lease.link().options().bell_block * 2;
+        if unheard { self.idle_poll.min(UNHEARD_POLL) } else { self.idle_poll }
     }
 
     /// Waits for Redis, which has deadlines of its own.
