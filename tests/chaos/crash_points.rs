@@ -2,8 +2,8 @@
 
 use gapless::actors::turn::crash::CrashPoint;
 
-use crate::support::invariants::{self, Truth};
 use crate::support::fleet::{Node, Plan};
+use crate::support::invariants::{self, Truth};
 use crate::support::redis::RedisServer;
 use crate::support::wait;
 

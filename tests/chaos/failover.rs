@@ -1,8 +1,8 @@
 //! A replica that lags is promoted: commits that were answered are gone, and the outputs are exact all the same.
 
 use crate::support::chaos::World;
-use crate::support::invariants;
 use crate::support::fleet::Plan;
+use crate::support::invariants;
 use crate::support::proxy::Faults;
 use crate::support::redis::RedisServer;
 use crate::support::wait;

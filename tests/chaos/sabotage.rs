@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use crate::support::chaos::World;
-use crate::support::invariants::{self, Damage};
 use crate::support::fleet::Plan;
+use crate::support::invariants::{self, Damage};
 use crate::support::proxy::Faults;
 use crate::support::{signals, wait};
 

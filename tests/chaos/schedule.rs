@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use crate::support::chaos::{Schedule, World, seed};
-use crate::support::invariants;
 use crate::support::fleet::Plan;
+use crate::support::invariants;
 
 /// How much of everything.
 struct Size {

@@ -121,13 +121,16 @@ pub struct Site {
 /// The lease of these tests.
 pub const LEASE: Duration = Duration::from_millis(400);
 
+/// One wait of the bell: long, so that what depends on its end is seen.
+pub const BELL_BLOCK: Duration = Duration::from_millis(1600);
+
 impl Site {
     pub async fn new() -> Self {
         let server = RedisServer::start();
         let mut options = StoreOptions::at(&server.url());
         options.lease = LEASE;
         options.lease_timeout = LEASE / 2;
-        options.bell_block = LEASE;
+        options.bell_block = BELL_BLOCK;
         let health = Arc::new(Health::default());
         let link = Link::new(Arc::new(options), health, Class::Command, Patience::Forever);
         let mut store = Store::new("t", "site", RandomId::default());
@@ -193,7 +196,9 @@ fn spec(id: UnitId, trouble: Trouble) -> UnitSpec {
         trouble.panics(Place::Factory);
         turn::live(Frail { unit, trouble: trouble.clone() })
     });
-    UnitSpec { id, mail: Mail::Offset, placement: Placement::Exclusive, idle_poll: LEASE, factory }
+    // So long that only the bell wakes it.
+    let idle_poll = Duration::from_secs(15);
+    UnitSpec { id, mail: Mail::Offset, placement: Placement::Exclusive, idle_poll, factory }
 }
 
 /// A node of this process.

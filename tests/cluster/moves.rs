@@ -4,9 +4,10 @@ use std::time::{Duration, Instant};
 
 use gapless::supervisor::watchdog::EXIT_GAVE_UP;
 
+use crate::frail::{BELL_BLOCK, Site, Trouble, quick};
 use crate::support::chaos::World;
-use crate::support::invariants;
 use crate::support::fleet::Plan;
+use crate::support::invariants;
 use crate::support::{signals, wait};
 
 const UNITS: [&str; 7] = ["feeder", "tally_0", "tally_1", "tally_2", "tally_3", "tally_4", "tally_5"];
@@ -56,6 +57,26 @@ async fn units_spread_evenly_and_move_when_a_node_joins() {
     world.done().await;
     invariants::all(&world.redis, &world.truth);
     assert_eq!(world.log().iter().filter(|line| crate::support::fleet::says(line, "reloading")).count(), 0);
+}
+
+#[actix_rt::test]
+async fn mail_wakes_a_unit_from_its_first_moment_on() {
+    let site = Site::new().await;
+    let node = site.node("a", quick(), &[("one", Trouble::none()), ("two", Trouble::none())]);
+    wait::until_true("both units", || node.metrics.units_running.get() == 2).await;
+    // First while the bell still waits for the mail of others, then when it listens to all.
+    for upto in [1, 2] {
+        for actor in ["one", "two"] {
+            let sent = Instant::now();
+            site.send(actor, upto..=upto).await;
+            site.counted(actor, upto).await;
+            println!("mail for {actor} dealt with after {:?}", sent.elapsed());
+            assert!(sent.elapsed() < BELL_BLOCK / 4, "{actor}: {:?}", sent.elapsed());
+        }
+        let since = Instant::now();
+        wait::until_true("a bell that listens to all", || upto == 2 || since.elapsed() > BELL_BLOCK * 5 / 4).await;
+    }
+    node.drain().await;
 }
 
 #[tokio::test]

@@ -5,8 +5,8 @@ use std::time::{Duration, Instant};
 use redis::FromRedisValue;
 
 use crate::support::chaos::{World, restart};
-use crate::support::invariants;
 use crate::support::fleet::{LogLine, Plan};
+use crate::support::invariants;
 use crate::support::wait;
 
 #[tokio::test]

@@ -12,8 +12,8 @@ use rand::{Rng, SeedableRng};
 use redis::ConnectionLike;
 use tempfile::TempDir;
 
-use super::invariants::{self, Truth};
 use super::fleet::{LogLine, Node, Plan, says};
+use super::invariants::{self, Truth};
 use super::proxy::{Faults, Proxy};
 use super::redis::RedisServer;
 use super::{signals, wait};
