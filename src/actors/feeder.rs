@@ -6,6 +6,7 @@
 //! Crash    numbers and the place reached are one commit, so counting goes on where it stopped
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use actix::prelude::*;
 use serde::{Deserialize, Serialize};
@@ -27,6 +28,8 @@ pub struct Feeder {
     pub last: u64,
     /// Numbers of one turn.
     pub batch: u64,
+    /// Between two turns; zero is none.
+    pub pause: Duration,
     /// Entries that a mailbox may hold.
     pub capacity: u64,
 }
@@ -70,7 +73,7 @@ impl Feeder {
         let effects = self.tallies.iter().map(send).collect();
         let state = serde_json::to_string(&state).map_err(|e| Error::Fault(e.to_string()))?;
         self.unit.commit(&Commit { state: Some(state), ack: Ack::Nothing, effects }).await?;
-        Ok(Turn::Worked)
+        Ok(if self.pause.is_zero() { Turn::Worked } else { Turn::IdleFor(self.pause) })
     }
 }
 

@@ -205,6 +205,7 @@ fn selftest(s: &mut Section<'_>) -> SelftestSettings {
         actors: s.count("actors", 1..=64),
         messages: s.number("messages", 0..=1_000_000_000, ""),
         batch: s.count("batch", 1..=1000),
+        pause: s.millis("pause_ms", 0..=60_000),
         panic_every: std::num::NonZeroU64::new(s.number("panic_every", 0..=1_000_000_000, "")),
         hang_every: std::num::NonZeroU64::new(s.number("hang_every", 0..=1_000_000_000, "")),
         seed: s.number("seed", 0..=i64::MAX.unsigned_abs(), ""),

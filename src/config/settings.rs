@@ -242,6 +242,8 @@ pub struct SelftestSettings {
     pub messages: u64,
     /// Messages in one send.
     pub batch: u32,
+    /// Between two sends; zero = as fast as the mailboxes take them.
+    pub pause: Duration,
     /// One in so many messages panics at its first attempt.
     pub panic_every: Option<NonZeroU64>,
     /// One in so many messages hangs at its first attempt.

@@ -5,12 +5,12 @@
 //! ever sees a broken connection: it waits, or gives up after its own patience.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use redis::aio::MultiplexedConnection;
 use redis::{AsyncConnectionConfig, Client, Cmd, IntoConnectionInfo, RedisError, Value};
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, Notify};
 
 use super::error::StoreError;
 use super::managed::Managed;
@@ -42,6 +42,8 @@ pub enum Patience {
 #[derive(Debug, Default)]
 pub struct Health {
     down: AtomicBool,
+    /// Wakes those who pause between two tries: one connection has found Redis again.
+    up: Notify,
     /// Connections opened since the start.
     pub connects_total: AtomicU64,
     /// Requests sent again because their outcome was unknown, or because Redis asked to wait.
@@ -62,6 +64,7 @@ impl Health {
             tracing::warn!(address, error = reason, "redis is away; waiting");
         } else {
             tracing::info!(address, "redis answers again");
+            self.up.notify_waiters();
         }
     }
 }
@@ -77,6 +80,8 @@ struct Inner {
     health: Arc<Health>,
     class: Class,
     patience: Patience,
+    /// Requests that have failed and will be sent again.
+    waiting: AtomicU32,
     slot: Mutex<Slot>,
 }
 
@@ -100,7 +105,16 @@ enum Failure {
 impl Link {
     /// Describes a connection; it is opened at the first request, on the runtime that makes it.
     pub fn new(options: Arc<StoreOptions>, health: Arc<Health>, class: Class, patience: Patience) -> Self {
-        Self { inner: Arc::new(Inner { options, health, class, patience, slot: Mutex::default() }) }
+        Self {
+            inner: Arc::new(Inner {
+                options,
+                health,
+                class,
+                patience,
+                waiting: AtomicU32::new(0),
+                slot: Mutex::default(),
+            }),
+        }
     }
 
     /// Another connection like this one, of another class.
@@ -121,6 +135,11 @@ impl Link {
     /// What is known of Redis.
     pub fn health(&self) -> &Arc<Health> {
         &self.inner.health
+    }
+
+    /// Whether a request of this connection waits to be sent again. Other connections may have found Redis already.
+    pub fn is_waiting(&self) -> bool {
+        self.inner.waiting.load(Ordering::Relaxed) > 0
     }
 
     /// Runs a script; sent again, verbatim, until there is an answer.
@@ -314,10 +333,29 @@ impl<'a> Retry<'a> {
         {
             return Err(StoreError::Unreachable { address, reason });
         }
+        if self.tries == 0 {
+            self.inner.waiting.fetch_add(1, Ordering::Relaxed);
+        }
         let ceiling = options.reconnect_min.saturating_mul(1 << self.tries.min(16)).min(options.reconnect_max);
         self.tries += 1;
         let wait = ceiling.mul_f64(rand::random_range(0.5..=1.0));
-        tokio::time::sleep(wait).await;
+        // News of Redis ends a long pause, never the shortest: a connection that alone fails must not spin.
+        let shortest = wait.min(options.reconnect_min);
+        let mut news = std::pin::pin!(self.inner.health.up.notified());
+        news.as_mut().enable();
+        tokio::time::sleep(shortest).await;
+        tokio::select! {
+            () = news => {}
+            () = tokio::time::sleep(wait - shortest) => {}
+        }
         Ok(())
+    }
+}
+
+impl Drop for Retry<'_> {
+    fn drop(&mut self) {
+        if self.tries > 0 {
+            self.inner.waiting.fetch_sub(1, Ordering::Relaxed);
+        }
     }
 }

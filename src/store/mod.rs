@@ -31,6 +31,7 @@ pub mod managed;
 pub mod membership;
 pub mod options;
 mod reply;
+mod sabotage;
 mod script;
 mod settings;
 pub mod startup;

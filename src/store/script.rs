@@ -31,7 +31,7 @@ impl Script {
             Memory::Needed => "#!lua\n",
             Memory::Spared => "#!lua flags=allow-oom\n",
         };
-        let text = format!("{flags}{}", parts.join("\n"));
+        let text = super::sabotage::applied(format!("{flags}{}", parts.join("\n")));
         let digest = sha1_smol::Sha1::from(&text).hexdigest();
         Self { name, text, digest }
     }

@@ -2,7 +2,7 @@
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use crate::actors::turn::Unit;
 use crate::ids::RandomId;
@@ -12,25 +12,24 @@ use crate::ids::RandomId;
 pub struct Pulse {
     /// For log lines.
     pub name: String,
-    started: Instant,
-    last_ms: AtomicU64,
+    beats: AtomicU64,
     blocked: AtomicBool,
 }
 
 impl Pulse {
-    /// A pulse that beats now.
+    /// A pulse that has not beaten yet.
     pub fn new(name: String) -> Arc<Self> {
-        Arc::new(Self { name, started: Instant::now(), last_ms: AtomicU64::new(0), blocked: AtomicBool::new(false) })
+        Arc::new(Self { name, beats: AtomicU64::new(0), blocked: AtomicBool::new(false) })
     }
 
     /// Beats; called on the arbiter's own thread.
     pub fn beat(&self) {
-        self.last_ms.store(self.now_ms(), Ordering::Relaxed);
+        self.beats.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// How long it has not beaten.
-    pub fn silence(&self) -> Duration {
-        Duration::from_millis(self.now_ms().saturating_sub(self.last_ms.load(Ordering::Relaxed)))
+    /// How often it has beaten.
+    pub fn beats(&self) -> u64 {
+        self.beats.load(Ordering::Relaxed)
     }
 
     /// Whether its thread counts as blocked: its leases are not renewed.
@@ -41,10 +40,14 @@ impl Pulse {
     pub(super) fn set_blocked(&self, blocked: bool) -> bool {
         self.blocked.swap(blocked, Ordering::Relaxed)
     }
+}
 
-    fn now_ms(&self) -> u64 {
-        u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX)
-    }
+/// An arbiter, as the watchdog sees it.
+pub(super) struct WatchedPulse {
+    pub(super) pulse: Arc<Pulse>,
+    pub(super) seen: u64,
+    /// The watchdog's time at the last change.
+    pub(super) since: Option<Duration>,
 }
 
 /// A running unit, as the watchdog sees it.
@@ -52,26 +55,28 @@ pub(super) struct Watched {
     pub(super) unit: Arc<Unit>,
     pub(super) pulse: Arc<Pulse>,
     pub(super) seen: u64,
-    pub(super) since: Instant,
+    /// The watchdog's time at the last change.
+    pub(super) since: Option<Duration>,
     pub(super) reported: bool,
 }
 
 /// Shared between the supervisor's arbiter and the watchdog's thread.
 #[derive(Default)]
 pub struct Board {
-    pub(super) pulses: Mutex<Vec<Arc<Pulse>>>,
+    pub(super) pulses: Mutex<Vec<WatchedPulse>>,
     pub(super) units: Mutex<Vec<Watched>>,
 }
 
 impl Board {
     /// Watches an arbiter.
     pub fn add_pulse(&self, pulse: Arc<Pulse>) {
-        self.pulses.lock().unwrap_or_else(PoisonError::into_inner).push(pulse);
+        let watched = WatchedPulse { pulse, seen: 0, since: None };
+        self.pulses.lock().unwrap_or_else(PoisonError::into_inner).push(watched);
     }
 
     /// Watches a unit.
     pub fn add_unit(&self, unit: Arc<Unit>, pulse: Arc<Pulse>) {
-        let watched = Watched { unit, pulse, seen: 0, since: Instant::now(), reported: false };
+        let watched = Watched { unit, pulse, seen: 0, since: None, reported: false };
         self.units.lock().unwrap_or_else(PoisonError::into_inner).push(watched);
     }
 

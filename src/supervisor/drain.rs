@@ -38,7 +38,8 @@ impl Supervisor {
             return Some(Ended::Stopped(words.clone()));
         }
         let ceiling = self.draining?;
-        let over = self.slots.values().all(|slot| matches!(slot.phase, Phase::Idle));
+        // What was given up is not held, so there is nothing to wait for.
+        let over = self.slots.values().all(|slot| matches!(slot.phase, Phase::Idle | Phase::Failed(_)));
         let others = self.nodes.iter().filter(|n| n.incarnation != self.me.incarnation).count();
         if Instant::now() >= ceiling && !over {
             tracing::warn!("the drain took too long; the rest of the leases will run out");

@@ -251,7 +251,11 @@ impl Supervisor {
 
     fn reports(&self) -> Vec<crate::store::membership::UnitReport> {
         let reports = self.slots.values().filter_map(|slot| slot.report(self.workers[slot.worker].pulse.is_blocked()));
-        reports.take(REPORTS_MAX).collect()
+        let mut reports: Vec<_> = reports.collect();
+        // The others plan with what was given up, so that is never what is cut off.
+        reports.sort_by_key(|report| report.state != placement::GIVEN_UP);
+        reports.truncate(REPORTS_MAX);
+        reports
     }
 
     fn on_beat(&mut self, answer: Beaten) {

@@ -22,6 +22,9 @@ pub enum Placement {
     },
 }
 
+/// The state that a node reports of a unit that it gave up for a while.
+pub const GIVEN_UP: &str = "failed";
+
 /// The nodes that should hold a unit, best first. Empty: nobody may.
 pub type Ranking = Vec<RandomId>;
 
@@ -71,7 +74,13 @@ fn may_run(node: &NodeInfo, unit: &UnitId, placement: &Placement) -> bool {
         Placement::Exclusive | Placement::Shared => true,
         Placement::Local { host } => node.host == *host,
     };
-    here && !node.draining && node.runs.contains(&actor)
+    here && !node.draining && node.runs.contains(&actor) && !has_given_up(node, unit)
+}
+
+/// A node that gave a unit up wants it elsewhere; were it still the first choice, the holder would give it back.
+fn has_given_up(node: &NodeInfo, unit: &UnitId) -> bool {
+    let name = unit.to_string();
+    node.units.iter().any(|report| report.state == GIVEN_UP && report.unit == name)
 }
 
 fn weight(unit: &UnitId, node: &str) -> u64 {
@@ -141,5 +150,24 @@ mod tests {
         assert!(placed.values().all(|ranking| *ranking == [RandomId::stored("c")]));
         let placed = place(&units(1, &local), &[node("b")]);
         assert!(placed.values().all(Vec::is_empty));
+    }
+
+    #[test]
+    fn a_unit_goes_where_it_was_not_given_up() {
+        let units = units(1, &Placement::Exclusive);
+        let nodes = [node("a"), node("b")];
+        let before = place(&units, &nodes);
+        let first = before[&units[0].0][0].clone();
+        let mut after = nodes.clone();
+        let failing = after.iter_mut().find(|n| n.incarnation == first).expect("the first choice");
+        failing.units.push(crate::store::membership::UnitReport {
+            unit: units[0].0.to_string(),
+            state: GIVEN_UP.to_owned(),
+            restarts: 6,
+            last_error: "panic: a test".to_owned(),
+        });
+        let after = place(&units, &after);
+        assert_eq!(after[&units[0].0].len(), 1, "nobody sends it back to {first}");
+        assert_ne!(after[&units[0].0][0], first);
     }
 }

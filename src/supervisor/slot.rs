@@ -133,7 +133,7 @@ impl Slot {
             Phase::Running { .. } => "running",
             Phase::Releasing => "releasing",
             Phase::BackOff(..) => "restarting",
-            Phase::Failed(_) => "failed",
+            Phase::Failed(_) => super::placement::GIVEN_UP,
         };
         let waiting = self.held().and_then(|unit| unit.waiting());
         let mut last_error = waiting.unwrap_or_else(|| self.last_error.clone());

@@ -85,9 +85,9 @@ pub fn selftest(name: &str, selftest: &SelftestSettings, settings: &Settings) ->
         hang_every: selftest.hang_every.map_or(0, u64::from),
     };
     let (last, batch, capacity) = (selftest.messages, u64::from(selftest.batch), settings.mailbox.capacity);
-    let fed = tallies.clone();
+    let (fed, pause) = (tallies.clone(), selftest.pause);
     let feeder: Factory =
-        Arc::new(move |unit| turn::live(Feeder { unit, tallies: fed.clone(), last, batch, capacity }));
+        Arc::new(move |unit| turn::live(Feeder { unit, tallies: fed.clone(), last, batch, pause, capacity }));
     let tally: Factory = Arc::new(move |unit| turn::live(Tally { unit, planted, records: true }));
     let mut specs = vec![exclusive(UnitId::exclusive(&pipeline, "feeder"), feeder, settings)];
     specs.extend(tallies.iter().map(|a| exclusive(UnitId::exclusive(&pipeline, &a.actor), tally.clone(), settings)));

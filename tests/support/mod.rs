@@ -1,8 +1,12 @@
 //! What several test binaries share. Each uses a part of it.
 #![allow(dead_code)]
 
+pub mod chaos;
+pub mod fleet;
+pub mod invariants;
 pub mod node;
 pub mod proxy;
 pub mod redis;
 pub mod replica;
+pub mod signals;
 pub mod wait;

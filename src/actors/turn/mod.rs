@@ -37,6 +37,8 @@ pub enum Turn {
 const WAIT_MIN: Duration = Duration::from_millis(50);
 /// The longest such pause, unless the world names a longer one.
 const WAIT_MAX: Duration = Duration::from_secs(5);
+/// The longest such pause for Redis: a mailbox that was full has room again as soon as somebody works on it.
+const WAIT_STORE_MAX: Duration = Duration::from_secs(1);
 /// The longest pause that the world may ask for.
 const WAIT_ASKED_MAX: Duration = Duration::from_secs(300);
 
@@ -80,7 +82,7 @@ where
         }
         Ok(Turn::Idle) => {
             unit.waits_reset();
-            tick_after(unit, ctx, unit.idle_poll, true);
+            tick_after(unit, ctx, unit.idle_pause(), true);
         }
         Ok(Turn::IdleFor(pause)) => {
             unit.waits_reset();
@@ -98,8 +100,9 @@ where
     let exit = match error.reaction() {
         Reaction::Wait(asked) => {
             let tries = unit.waits_next();
-            let pause =
-                WAIT_MIN.saturating_mul(1 << tries.min(10)).min(WAIT_MAX).mul_f64(rand::random_range(0.5..=1.0));
+            let longest = if matches!(error, Error::Store(_)) { WAIT_STORE_MAX } else { WAIT_MAX };
+            let pause = WAIT_MIN.saturating_mul(1 << tries.min(10)).min(longest);
+            let pause = pause.mul_f64(rand::random_range(0.5..=1.0));
             let pause = pause.max(asked.unwrap_or_default().min(WAIT_ASKED_MAX));
             // The first pause of a row is news, the rest is not.
             if tries == 0 {

@@ -1,7 +1,7 @@
 //! What an actor holds of the runtime: its lease, its typed mailbox, its commit, and the proof that it works.
 
 use std::pin::pin;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -31,6 +31,9 @@ pub enum Exit {
     StopNode(String),
 }
 
+/// How often a unit looks for mail while the bell does not listen for it yet.
+const UNHEARD_POLL: Duration = Duration::from_millis(50);
+
 /// One unit on this node, between one acquisition and its end.
 ///
 /// Keeps G11: an entry that cannot be read, or that fails too often, is set aside with its reason; it is never dropped
@@ -44,9 +47,11 @@ pub struct Unit {
     pub idle_poll: Duration,
     /// Rung when its mailbox has news, and when it is to drain.
     pub bell: Notify,
+    born: Instant,
     draining: AtomicBool,
     in_turn: AtomicBool,
     progress: AtomicU64,
+    asking: AtomicU32,
     exit: Mutex<Option<Exit>>,
     waits: AtomicU64,
     waiting: Mutex<Option<String>>,
@@ -76,9 +81,12 @@ impl Unit {
             metrics,
             idle_poll,
             bell: Notify::new(),
+            born: Instant::now(),
             draining: AtomicBool::new(false),
-            in_turn: AtomicBool::new(false),
+            // Until its first turn ends it is under way: an actor that hangs before that must be seen too.
+            in_turn: AtomicBool::new(true),
             progress: AtomicU64::new(0),
+            asking: AtomicU32::new(0),
             exit: Mutex::new(None),
             waits: AtomicU64::new(0),
             waiting: Mutex::new(None),
@@ -105,9 +113,31 @@ impl Unit {
         self.progress.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// What the watchdog looks at: whether a turn is under way, and a number that moves while it gets on.
+    /// What the watchdog looks at: whether a turn is under way that waits for nothing but itself, and a number that
+    /// moves while it gets on. A turn that waits for Redis is not to blame, even while other connections work.
     pub fn watched(&self) -> (bool, u64) {
-        (self.in_turn.load(Ordering::Relaxed), self.progress.load(Ordering::Relaxed))
+        let waits = self.asking.load(Ordering::Relaxed) > 0 || self.lease.link().is_waiting();
+        (self.in_turn.load(Ordering::Relaxed) && !waits, self.progress.load(Ordering::Relaxed))
+    }
+
+    /// How long it sleeps when nothing waits. The node's bell hears of a new unit only when the wait that it is in is
+    /// over; until then the unit looks by itself.
+    pub(super) fn idle_pause(&self) -> Duration {
+        let unheard = self.born.elapsed() <= self.lease.link().options().bell_block * 2;
+        if unheard { self.idle_poll.min(UNHEARD_POLL) } else { self.idle_poll }
+    }
+
+    /// Waits for Redis, which has deadlines of its own.
+    async fn asking<T>(&self, request: impl Future<Output = T>) -> T {
+        struct Asked<'a>(&'a AtomicU32);
+        impl Drop for Asked<'_> {
+            fn drop(&mut self) {
+                self.0.fetch_sub(1, Ordering::Relaxed);
+            }
+        }
+        self.asking.fetch_add(1, Ordering::Relaxed);
+        let _asked = Asked(&self.asking);
+        request.await
     }
 
     pub(super) fn enter_turn(&self) {
@@ -178,7 +208,7 @@ impl Unit {
         bury: impl Fn(Option<&M>, &str) -> Vec<Effect>,
     ) -> Result<Claimed<M>, Error> {
         loop {
-            let delivery = self.lease.claim().await?;
+            let delivery = self.asking(self.lease.claim()).await?;
             self.progress();
             let Some(first) = delivery.entries.first() else {
                 return Ok(Claimed { messages: Vec::new(), ack: Ack::Nothing });
@@ -228,10 +258,13 @@ impl Unit {
         let answer = if crash::is_armed(CrashPoint::CommitUnderWay) {
             self.commit_with_a_point_under_way(commit).await
         } else {
-            self.lease.commit(commit).await
+            self.asking(self.lease.commit(commit)).await
         };
         self.count(commit, &answer, started.elapsed());
         self.progress();
+        if let Ok(Committed::Before) = answer {
+            tracing::info!(unit = %self.lease.unit(), "a commit had been done already; only its answer was lost");
+        }
         if answer.is_ok() {
             self.point(CrashPoint::AfterCommit).await;
         }
@@ -248,7 +281,7 @@ impl Unit {
             tokio::task::yield_now().await;
         }
         self.point(CrashPoint::CommitUnderWay).await;
-        request.await
+        self.asking(request).await
     }
 
     fn count(&self, commit: &Commit, answer: &Result<Committed, StoreError>, took: Duration) {

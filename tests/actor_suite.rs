@@ -1,0 +1,16 @@
+//! One suite for every actor: what holds for one turn of one of them holds for all.
+//!
+//! An actor joins with one file in `tests/actor_suite/` that implements [`suite::Subject`], and one line here.
+
+mod support;
+
+#[path = "actor_suite/feeder.rs"]
+mod feeder;
+#[macro_use]
+#[path = "actor_suite/suite.rs"]
+mod suite;
+#[path = "actor_suite/tally.rs"]
+mod tally;
+
+suite!(a_feeder, crate::feeder::FeederSubject);
+suite!(a_tally, crate::tally::TallySubject);
