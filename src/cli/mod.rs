@@ -1,5 +1,6 @@
 //! The doors for people: one file a command.
 
+mod bench;
 pub mod exit;
 pub mod run;
 mod simulate;
@@ -42,6 +43,9 @@ enum Command {
     /// Play a peer that gapless works with: a chain, from a seed
     #[command(subcommand)]
     Simulate(simulate::Simulate),
+    /// Measure the hot paths beside the limit of this machine
+    #[command(subcommand)]
+    Bench(bench::Bench),
 }
 
 #[derive(Debug, Args)]
@@ -71,6 +75,7 @@ pub fn main() -> Exit {
     };
     match cli.command {
         Command::Simulate(what) => simulate::run(what),
+        Command::Bench(what) => bench::run(what, cli.global.json),
         Command::Run(args) => {
             let settings = match load(&cli.global, args.node) {
                 Ok(settings) => settings,
