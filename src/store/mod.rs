@@ -28,6 +28,7 @@ pub mod mailbox;
 pub mod managed;
 pub mod membership;
 pub mod options;
+mod packed;
 mod reply;
 mod script;
 mod settings;

@@ -208,4 +208,4 @@ if tonumber(ARGV[10]) > 0 and exclusive then
   entries = serve(deliver_range(KEYS[2], offset, ck[6], tonumber(ARGV[10]), tonumber(ARGV[11])))
 end
 local failed, unfinished, fault = attempts(entries)
-return { 'OK', seq, failed, unfinished, fault, entries }
+return { 'OK', seq, failed, unfinished, fault, cmsgpack.pack(entries) }
