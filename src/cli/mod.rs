@@ -1,5 +1,6 @@
 //! The doors for people: one file a command.
 
+mod bench;
 mod blocks;
 pub mod checkpoint;
 mod demo;
@@ -48,6 +49,21 @@ pub struct Global {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    #[command(flatten)]
+    Configured(Configured),
+    /// Show the whole on this machine: a chain, Redis, nodes that are killed, and an audit at the end
+    Demo(demo::DemoArgs),
+    /// Play a peer that gapless works with: a chain, from a seed
+    #[command(subcommand)]
+    Simulate(simulate::Simulate),
+    /// Measure the hot paths beside the limit of this machine
+    #[command(subcommand)]
+    Bench(bench::Bench),
+}
+
+/// Commands that read the configuration.
+#[derive(Debug, Subcommand)]
+enum Configured {
     /// Run a node until SIGTERM
     #[command(after_help = "Examples:\n  gapless run --config node.toml\n  \
         gapless run --node b --only blocks.mainnet/gap_fixer,selftest\n\n\
@@ -88,11 +104,6 @@ enum Command {
     /// What a chain's store holds and lacks, and whether it is whole
     #[command(subcommand)]
     Blocks(blocks::Blocks),
-    /// Show the whole on this machine: a chain, Redis, nodes that are killed, and an audit at the end
-    Demo(demo::DemoArgs),
-    /// Play a peer that gapless works with: a chain, from a seed
-    #[command(subcommand)]
-    Simulate(simulate::Simulate),
 }
 
 #[derive(Debug, Args)]
@@ -120,40 +131,41 @@ pub fn main() -> Exit {
             return code;
         }
     };
-    let node_name = match &cli.command {
-        Command::Run(args) => args.node.clone(),
-        // These need no configuration.
-        Command::Demo(args) => return demo::run(args),
-        Command::Simulate(what) => return simulate::run(what.clone()),
-        Command::Status
-        | Command::Doctor
-        | Command::Mailbox(_)
-        | Command::Checkpoint(_)
-        | Command::Send(_)
-        | Command::Blocks(_) => None,
-    };
-    // Commands of people say what is wrong themselves, in one line; their log is for those who ask for it.
-    let log = matches!(cli.command, Command::Run(_)) || cli.global.log_level.is_some();
-    match load(&cli.global, node_name, log) {
-        Ok(settings) => dispatch(cli.command, settings, cli.global.json),
-        Err(exit) => exit,
+    match cli.command {
+        Command::Demo(args) => demo::run(&args),
+        Command::Simulate(what) => simulate::run(what),
+        Command::Bench(what) => bench::run(what, cli.global.json),
+        Command::Configured(command) => configured(command, &cli.global),
     }
 }
 
-fn dispatch(command: Command, settings: Settings, json: bool) -> Exit {
+fn configured(command: Configured, global: &Global) -> Exit {
+    let (node_name, is_node) = match &command {
+        Configured::Run(args) => (args.node.clone(), true),
+        Configured::Status
+        | Configured::Doctor
+        | Configured::Mailbox(_)
+        | Configured::Checkpoint(_)
+        | Configured::Send(_)
+        | Configured::Blocks(_) => (None, false),
+    };
+    // Commands of people say what is wrong themselves, in one line; their log is for those who ask for it.
+    let settings = match load(global, node_name, is_node || global.log_level.is_some()) {
+        Ok(settings) => settings,
+        Err(exit) => return exit,
+    };
+    let json = global.json;
     match command {
-        Command::Run(args) => {
+        Configured::Run(args) => {
             let options = run::RunOptions { only: args.only, accept_data_loss: args.accept_data_loss };
             run::run(settings, &options)
         }
-        Command::Status => status::run(settings, json),
-        Command::Doctor => doctor::run(&settings, json),
-        Command::Mailbox(command) => mailbox::run(settings, command, json),
-        Command::Checkpoint(command) => checkpoint::run(settings, &command, json),
-        Command::Send(args) => send::run(settings, &args, json),
-        Command::Blocks(command) => blocks::run(settings, json, command),
-        Command::Demo(args) => demo::run(&args),
-        Command::Simulate(what) => simulate::run(what),
+        Configured::Status => status::run(settings, json),
+        Configured::Doctor => doctor::run(&settings, json),
+        Configured::Mailbox(command) => mailbox::run(settings, command, json),
+        Configured::Checkpoint(command) => checkpoint::run(settings, &command, json),
+        Configured::Send(args) => send::run(settings, &args, json),
+        Configured::Blocks(command) => blocks::run(settings, json, command),
     }
 }
 

@@ -6,7 +6,7 @@ use super::exit::Exit;
 use crate::simulate::chain::{self, ChainArgs};
 
 /// What to play.
-#[derive(Debug, Clone, Subcommand)]
+#[derive(Debug, Subcommand)]
 pub enum Simulate {
     /// An EVM chain behind a JSON-RPC endpoint, byte for byte the same for the same seed
     Chain(ChainArgs),

@@ -187,8 +187,7 @@ impl<'a> Encoder<'a> {
         let (held, parked) = (self.names.held(self.pipeline), self.names.parked(self.pipeline));
         match effect {
             Effect::Send { to, capacity, messages } => {
-                let entries: Vec<Fields> = messages.iter().map(Outgoing::fields).collect();
-                self.append(self.names.mailbox(to), *capacity, &entries)?;
+                self.send(self.names.mailbox(to), *capacity, messages)?;
             }
             Effect::Append { output, records } => {
                 self.append(self.names.output(self.pipeline, output), 0, records)?;
@@ -237,6 +236,23 @@ impl<'a> Encoder<'a> {
         Ok(())
     }
 
+    /// As an append of what [`Outgoing::fields`] says, without making those fields first: a feeder sends hundreds.
+    fn send(&mut self, key: String, capacity: u64, messages: &[Outgoing]) -> Result<(), StoreError> {
+        let names = [b"type".as_slice(), b"body".as_slice()];
+        let named = names.iter().map(|name| name.len()).sum::<usize>();
+        self.head(key, capacity, messages.len(), 5 * messages.len());
+        for message in messages {
+            let size = named + message.kind.len() + message.body.len();
+            bound("an entry", size, self.limits.entry_bytes_max, "mailbox.entry_bytes_max")?;
+            self.text("4");
+            for (name, value) in names.into_iter().zip([&message.kind, &message.body]) {
+                self.args.push(name.to_vec());
+                self.text(value);
+            }
+        }
+        Ok(())
+    }
+
     fn append(&mut self, key: String, capacity: u64, entries: &[Fields]) -> Result<(), StoreError> {
         for fields in entries {
             bound("an entry", size(fields), self.limits.entry_bytes_max, "mailbox.entry_bytes_max")?;
@@ -246,13 +262,8 @@ impl<'a> Encoder<'a> {
     }
 
     fn put_entries(&mut self, key: String, capacity: u64, entries: &[Fields]) {
-        let key = self.key(key);
         let count: usize = entries.iter().map(|fields| 1 + 2 * fields.len()).sum();
-        self.text("send");
-        self.number((3 + count) as u64);
-        self.text(&key);
-        self.number(capacity);
-        self.number(entries.len() as u64);
+        self.head(key, capacity, entries.len(), count);
         for fields in entries {
             self.number(2 * fields.len() as u64);
             for (name, value) in fields {
@@ -260,6 +271,17 @@ impl<'a> Encoder<'a> {
                 self.args.push(value.clone());
             }
         }
+    }
+
+    /// What stands before the entries of an append; `count` is the number of arguments that they take.
+    fn head(&mut self, key: String, capacity: u64, entries: usize, count: usize) {
+        let key = self.key(key);
+        self.args.reserve(5 + count);
+        self.text("send");
+        self.number((3 + count) as u64);
+        self.text(&key);
+        self.number(capacity);
+        self.number(entries as u64);
     }
 
     fn op(&mut self, name: &str, args: &[&str]) {

@@ -4,7 +4,7 @@
 //! (G2), and what keeps a decision from resting on a lost history is the tip (G1, G3). See `docs/protocol.md`.
 
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::Store;
 use super::effect::{Ack, Commit, Encoder, bound};
@@ -19,7 +19,7 @@ struct Inner {
     held: Held,
     state: String,
     /// Delivered and covered by the tip, not yet acknowledged.
-    delivery: Option<Delivery>,
+    delivery: Option<Arc<Delivery>>,
 }
 
 /// One acquisition of one unit. Dropping it releases nothing: a holder that vanishes is waited out.
@@ -147,7 +147,7 @@ impl Lease {
     /// The entries to deal with: what the last commit delivered, else a fenced read. Empty: nothing waits.
     ///
     /// A crash after it leaves the entries where they are; they count as one unfinished attempt.
-    pub async fn claim(&self) -> Result<Delivery, StoreError> {
+    pub async fn claim(&self) -> Result<Arc<Delivery>, StoreError> {
         loop {
             if let Some(delivery) = self.lock().delivery.clone() {
                 return Ok(delivery);
@@ -159,7 +159,7 @@ impl Lease {
     }
 
     /// One fenced read; nothing if it must be asked anew, under a fresh tip.
-    async fn read(&self) -> Result<Option<Delivery>, StoreError> {
+    async fn read(&self) -> Result<Option<Arc<Delivery>>, StoreError> {
         let base = self.held();
         let new = RandomId::new();
         let limits = &self.link.options().limits;
@@ -179,7 +179,7 @@ impl Lease {
         }
         let delivered = row.number()? == 1;
         let (failed, unfinished, fault) = (row.number()?, row.number()?, row.text()?);
-        let delivery = Delivery { entries: row.entries()?, failed, unfinished, fault };
+        let delivery = Arc::new(Delivery { entries: row.entries()?, failed, unfinished, fault });
         if delivered {
             let mut inner = self.lock();
             inner.held.tip = new;
@@ -225,7 +225,7 @@ impl Lease {
             inner.state.clone_from(state);
         }
         // What is not in hand now is asked for by the next claim; so is what a slot of a pool has not acknowledged.
-        inner.delivery = delivery.filter(|delivery| !delivery.entries.is_empty());
+        inner.delivery = delivery.filter(|delivery| !delivery.entries.is_empty()).map(Arc::new);
         Ok(committed)
     }
 

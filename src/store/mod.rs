@@ -30,6 +30,7 @@ pub mod mailbox;
 pub mod managed;
 pub mod membership;
 pub mod options;
+mod packed;
 mod reply;
 mod sabotage;
 mod script;

@@ -3,6 +3,7 @@
 use redis::Value;
 
 use super::error::StoreError;
+use super::packed;
 use crate::ids::EntryId;
 
 /// One entry of a stream: its id and its fields, in order.
@@ -60,9 +61,10 @@ impl Row {
         text.parse().map_err(|_| StoreError::Protocol(format!("{script}: `{text}` is no number")))
     }
 
+    /// Entries that a script hands out, packed.
     pub(super) fn entries(&mut self) -> Result<Vec<Entry>, StoreError> {
         let script = self.script;
-        entries(script, self.value()?)
+        packed::entries(script, &bytes(script, self.value()?)?)
     }
 
     pub(super) fn rest(self) -> impl Iterator<Item = Value> {
@@ -81,7 +83,7 @@ pub(super) fn text(script: &'static str, value: Value) -> Result<String, StoreEr
     }
 }
 
-/// Stream entries as `XRANGE` and our scripts give them.
+/// Stream entries as `XRANGE` gives them.
 pub(super) fn entries(script: &'static str, value: Value) -> Result<Vec<Entry>, StoreError> {
     let rows = match value {
         Value::Array(rows) => rows,

@@ -48,7 +48,7 @@ async fn prepared() -> (World, Lease, Delivery) {
     world.send_all("tally", 1..=3).await;
     let delivery = lease.claim().await.expect("a delivery");
     assert_eq!(numbers(&delivery), [1, 2, 3]);
-    (world, lease, delivery)
+    (world, lease, (*delivery).clone())
 }
 
 /// Commits, and holds the whole keyspace against what it was.

@@ -19,7 +19,7 @@ async fn served(lease: &Lease) -> Vec<u64> {
 /// Failed, unfinished and the reason, as the next turn is told.
 async fn past(lease: &Lease) -> (u64, u64, String) {
     let delivery = lease.claim().await.expect("a delivery");
-    (delivery.failed, delivery.unfinished, delivery.fault)
+    (delivery.failed, delivery.unfinished, delivery.fault.clone())
 }
 
 fn failed(reason: &str) -> Fate {

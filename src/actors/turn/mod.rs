@@ -6,6 +6,7 @@
 
 pub mod crash;
 mod error;
+mod message;
 mod unit;
 
 use std::sync::Arc;

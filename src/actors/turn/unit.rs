@@ -10,6 +10,7 @@ use tokio::sync::Notify;
 
 use super::crash::{self, CrashPoint};
 use super::error::Error;
+use super::message::parse;
 use crate::ids::{Address, EntryId, PipelineId};
 use crate::store::effect::{Ack, Commit, Effect, Fields};
 use crate::store::lease::{Committed, Delivery, Lease};
@@ -312,48 +313,4 @@ fn readable<M: DeserializeOwned>(delivery: &Delivery) -> Claimed<M> {
     let ack =
         messages.last().map_or(Ack::Nothing, |(last, _)| Ack::Through { last: *last, count: messages.len() as u64 });
     Claimed { messages, ack }
-}
-
-/// An entry carries `type` and, as JSON, `body`.
-fn parse<M: DeserializeOwned>(entry: &Entry) -> Result<M, String> {
-    let kind = entry.text("type").ok_or("the entry has no field `type`")?;
-    let body = entry.field("body").unwrap_or(b"{}");
-    let body: &serde_json::value::RawValue =
-        serde_json::from_slice(body).map_err(|e| format!("the field `body` is no JSON: {e}"))?;
-    let whole = format!("{{\"type\":{},\"body\":{body}}}", serde_json::Value::String(kind));
-    serde_json::from_str(&whole).map_err(|e| e.to_string())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::messages::tally::TallyMessage;
-    use proptest::prelude::*;
-
-    fn entry(fields: &[(&str, &[u8])]) -> Entry {
-        let fields = fields.iter().map(|(n, v)| (n.as_bytes().to_vec(), v.to_vec())).collect();
-        Entry { id: EntryId { ms: 1, seq: 0 }, fields }
-    }
-
-    #[test]
-    fn entries_are_read_from_type_and_body() {
-        let good = entry(&[("type", b"number"), ("body", b"{\"n\":7}"), ("traceparent", b"x")]);
-        assert_eq!(parse::<TallyMessage>(&good), Ok(TallyMessage::Number { n: 7 }));
-        for (fields, fault) in [
-            (vec![("body", b"{}".as_slice())], "no field `type`"),
-            (vec![("type", b"number".as_slice()), ("body", b"{")], "no JSON"),
-            (vec![("type", b"nonsense".as_slice()), ("body", b"{}")], "unknown variant"),
-            (vec![("type", b"number".as_slice()), ("body", b"{\"n\":-1}")], "invalid value"),
-        ] {
-            let error = parse::<TallyMessage>(&entry(&fields)).expect_err("malformed");
-            assert!(error.contains(fault), "{error}");
-        }
-    }
-
-    proptest! {
-        #[test]
-        fn hostile_entries_are_errors(kind in ".{0,20}", body in prop::collection::vec(any::<u8>(), 0..80)) {
-            let _ = parse::<TallyMessage>(&entry(&[("type", kind.as_bytes()), ("body", &body)]));
-        }
-    }
 }

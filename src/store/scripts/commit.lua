@@ -15,7 +15,10 @@ if refused then
 end
 
 -- Step 1: judge everything, write nothing. Interval effects are planned in an overlay.
-local appends, puts, publishes, covers, grown = {}, {}, {}, {}, {}
+local puts, publishes, covers, grown = {}, {}, {}, {}
+-- What is appended: the key, and the places of the first and last field in ARGV. Three flat lists, because a table for
+-- each of hundreds of entries is a tenth of the time of a commit that sends.
+local append_keys, append_from, append_to = {}, {}, {}
 local judge = {}
 
 -- Lua hands at most some 8,000 values to a command.
@@ -51,7 +54,8 @@ function judge.send(at)
     if len > VALUES_MAX or len < 2 then
       return { 'BROKEN', key, 'an entry of ' .. len .. ' names and values cannot be appended' }
     end
-    appends[#appends + 1] = { key, pos + 1, pos + len }
+    local at = #append_keys + 1
+    append_keys[at], append_from[at], append_to[at] = key, pos + 1, pos + len
     pos = pos + len + 1
   end
 end
@@ -147,18 +151,18 @@ end
 
 -- Step 2: append. Redis does not roll back, so a refused append takes the earlier ones with it: no reader has seen
 -- them, and all that may stay is a higher last id of a stream that was there before.
-local done = {}
-for i = 1, #appends do
-  local a = appends[i]
-  local id = redis.pcall('XADD', a[1], '*', unpack(ARGV, a[2], a[3]))
+local done, append, values = {}, redis.pcall, ARGV
+for i = 1, #append_keys do
+  local key = append_keys[i]
+  local id = append('XADD', key, '*', unpack(values, append_from[i], append_to[i]))
   if type(id) == 'table' and id.err then
-    for _, d in ipairs(done) do redis.call('XDEL', d[1], d[2]) end
-    for key, before in pairs(targets) do
-      if before == 'none' then redis.call('DEL', key) end
+    for d = 1, i - 1 do redis.call('XDEL', append_keys[d], done[d]) end
+    for target, before in pairs(targets) do
+      if before == 'none' then redis.call('DEL', target) end
     end
-    return { 'BROKEN', a[1], id.err }
+    return { 'BROKEN', key, id.err }
   end
-  done[i] = { a[1], id }
+  done[i] = id
 end
 
 -- Step 3: what can no longer fail: intervals, acknowledgement, checkpoint, publication.
@@ -213,4 +217,4 @@ if tonumber(ARGV[10]) > 0 and exclusive then
   entries = serve(deliver_range(KEYS[2], offset, ck[6], tonumber(ARGV[10]), tonumber(ARGV[11])))
 end
 local failed, unfinished, fault = attempts(entries)
-return { 'OK', seq, failed, unfinished, fault, entries }
+return { 'OK', seq, failed, unfinished, fault, cmsgpack.pack(entries) }

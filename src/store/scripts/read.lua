@@ -1,6 +1,6 @@
 -- Fenced read. KEYS: 1 checkpoint, 2 mailbox.
 -- ARGV: 1 to 4 as in fence.lua, 5 slot ('' for an exclusive unit), 6 count, 7 bytes.
--- Answers { 'OK', delivered as 0 or 1, failed, unfinished, reason, entries }.
+-- Answers { 'OK', delivered as 0 or 1, failed, unfinished, reason, packed entries }.
 --
 -- A read that delivers leaves its tip, so that a failover that takes the entries back is seen by the commit that
 -- rests on them. A repeat of a read whose answer was lost finds its own tip, and is served nothing: the range may
@@ -22,8 +22,8 @@ else
   end
 end
 if #entries == 0 then
-  return (ARGV[5] == '' and lies_behind(KEYS[2], ck[5] or '0-0')) or { 'OK', '0', '0', '0', '', {} }
+  return (ARGV[5] == '' and lies_behind(KEYS[2], ck[5] or '0-0')) or { 'OK', '0', '0', '0', '', cmsgpack.pack({}) }
 end
 redis.call('HSET', KEYS[1], 'tip', ARGV[4])
 local failed, unfinished, fault = attempts(entries)
-return { 'OK', '1', failed, unfinished, fault, serve(entries) }
+return { 'OK', '1', failed, unfinished, fault, cmsgpack.pack(serve(entries)) }

@@ -1,0 +1,48 @@
+//! `gapless bench`: measures the hot paths beside the limit of this machine, in the same run.
+//!
+//! | file | what it does |
+//! |---|---|
+//! | `mailbox` | the measurement of `bench mailbox`, round by round |
+//! | `node` | real units under a real supervisor that drain mailboxes |
+//! | `rerun` | a node that is killed, and the time until its work runs again |
+//! | `wire` | the measuring stick: the thinnest client of Redis |
+//! | `server` | a private redis-server in a temporary folder |
+//! | `usage` | CPU seconds and memory |
+//! | `table` | medians, ratios, and how they are printed |
+
+mod mailbox;
+mod node;
+mod rerun;
+mod server;
+mod table;
+mod usage;
+mod wire;
+
+use clap::Subcommand;
+
+use super::exit::Exit;
+
+/// What to measure.
+#[derive(Debug, Subcommand)]
+pub enum Bench {
+    /// Durable mailboxes: enqueue, then claim, handle and commit; beside the thinnest client that does the same
+    Mailbox(mailbox::MailboxArgs),
+}
+
+/// Measures and prints; `json` prints one object instead of tables.
+pub fn run(what: Bench, json: bool) -> Exit {
+    let measured = match what {
+        Bench::Mailbox(args) => mailbox::run(&args),
+    };
+    match measured {
+        Ok(report) if json => {
+            println!("{}", report.to_json());
+            Exit::good()
+        }
+        Ok(report) => {
+            print!("{}", report.to_text());
+            Exit::good()
+        }
+        Err(error) => Exit::usage(&format!("bench: {error:#}")),
+    }
+}

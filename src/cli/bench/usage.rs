@@ -1,0 +1,92 @@
+//! Usage: what this process has used so far, from `/proc`; zero where there is none.
+
+use std::fs;
+use std::time::Instant;
+
+use anyhow::Result;
+
+use super::server::Server;
+
+/// Ticks of `/proc/self/stat` in a second: fixed by Linux's interface to programs on every common machine.
+const TICKS: f64 = 100.0;
+
+/// What a measured piece of work took.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Spent {
+    /// Seconds on the clock.
+    pub seconds: f64,
+    /// Seconds within which half of the commits were answered; 0 where there were none.
+    pub commit_p50: f64,
+    /// Seconds within which 99 of 100 commits were answered; 0 where there were none.
+    pub commit_p99: f64,
+    /// CPU seconds of this process.
+    pub own_cpu: f64,
+    /// CPU seconds of Redis.
+    pub redis_cpu: f64,
+    /// The most memory that this process held, KiB.
+    pub peak_kib: u64,
+}
+
+/// Runs beside a piece of work.
+pub struct Meter {
+    started: Instant,
+    own_cpu: f64,
+    redis_cpu: f64,
+}
+
+impl Meter {
+    /// Begins.
+    pub fn start(server: &Server) -> Result<Self> {
+        reset_peak();
+        Ok(Self { redis_cpu: server.cpu_seconds()?, own_cpu: cpu_seconds(), started: Instant::now() })
+    }
+
+    /// Ends; the times of commits are for the caller to add.
+    pub fn stop(self, server: &Server) -> Result<Spent> {
+        Ok(Spent {
+            seconds: self.started.elapsed().as_secs_f64(),
+            own_cpu: cpu_seconds() - self.own_cpu,
+            redis_cpu: server.cpu_seconds()? - self.redis_cpu,
+            peak_kib: peak_kib(),
+            ..Spent::default()
+        })
+    }
+}
+
+/// CPU seconds of all threads so far, user and system.
+fn cpu_seconds() -> f64 {
+    let stat = fs::read_to_string("/proc/self/stat").unwrap_or_default();
+    // The name in parentheses may hold blanks; user and system time are the 12th and 13th field behind it.
+    let behind_name = stat.rsplit_once(')').map_or("", |(_, rest)| rest);
+    let ticks: u64 = behind_name.split_whitespace().skip(11).take(2).filter_map(|n| n.parse::<u64>().ok()).sum();
+    ticks as f64 / TICKS
+}
+
+/// The most memory that this process has held at once, in KiB.
+fn peak_kib() -> u64 {
+    status("VmHWM:")
+}
+
+/// Makes the peak begin anew, where the system allows it.
+fn reset_peak() {
+    // Without the right to do so the peak includes what came before: too much, never too little.
+    let _ = fs::write("/proc/self/clear_refs", "5");
+}
+
+fn status(name: &str) -> u64 {
+    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let line = status.lines().find_map(|line| line.strip_prefix(name));
+    line.and_then(|line| line.split_whitespace().next()?.parse().ok()).unwrap_or(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    #[cfg(target_os = "linux")]
+    fn this_process_uses_memory() {
+        assert!(peak_kib() > 1000);
+        assert!(cpu_seconds() >= 0.0);
+    }
+}
