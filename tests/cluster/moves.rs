@@ -8,6 +8,7 @@ use crate::frail::{BELL_BLOCK, Site, Trouble, quick};
 use crate::support::chaos::World;
 use crate::support::fleet::Plan;
 use crate::support::invariants;
+use crate::support::proxy::Faults;
 use crate::support::{signals, wait};
 
 const UNITS: [&str; 7] = ["feeder", "tally_0", "tally_1", "tally_2", "tally_3", "tally_4", "tally_5"];
@@ -46,7 +47,7 @@ impl World {
 
 #[tokio::test]
 async fn units_spread_evenly_and_move_when_a_node_joins() {
-    let mut world = World::new(3, seconds_of_work(3));
+    let mut world = World::new(3, seconds_of_work(2));
     world.nodes[0].start();
     wait::until_true("one holder of all", || world.held_by(0).len() == UNITS.len()).await;
     world.nodes[1].start();
@@ -81,7 +82,7 @@ async fn mail_wakes_a_unit_from_its_first_moment_on() {
 
 #[tokio::test]
 async fn a_dead_node_is_replaced_within_two_leases() {
-    let mut world = World::new(3, seconds_of_work(3));
+    let mut world = World::new(3, seconds_of_work(2));
     world.start(&[]);
     world.evenly_spread().await;
     let units = world.held_by(1);
@@ -95,7 +96,7 @@ async fn a_dead_node_is_replaced_within_two_leases() {
 
 #[tokio::test]
 async fn a_drained_node_hands_over_within_a_second() {
-    let mut plan = seconds_of_work(3);
+    let mut plan = seconds_of_work(2);
     // The defaults: a handover must not depend on leases that run out.
     plan.more = vec![("node", "lease_seconds = 3".to_owned()), ("node", "turn_grace_ms = 500".to_owned())];
     let mut world = World::new(3, plan);
@@ -130,21 +131,26 @@ async fn a_blocked_thread_loses_its_units_and_then_its_process() {
 }
 
 #[tokio::test]
-async fn a_node_that_stood_still_is_neither_hung_nor_blocked() {
+async fn nodes_that_stood_still_are_neither_hung_nor_blocked() {
     let mut plan = seconds_of_work(1);
     plan.more = vec![("supervisor", "blocked_exit_seconds = 2".to_owned())];
-    let mut world = World::new(1, plan);
+    let mut world = World::new(4, plan);
+    // Turns are always under way, and which thread wakes first is chance: four nodes are four chances.
+    let slow = Faults { delay: Duration::from_millis(10), ..Faults::default() };
+    world.proxies.iter().for_each(|proxy| proxy.set(slow));
     world.start(&[]);
     world.records(200).await;
     let stopped = Instant::now();
-    signals::stop(world.nodes[0].pid());
+    world.nodes.iter().for_each(|node| signals::stop(node.pid()));
     // Longer than hang_seconds (1) and blocked_exit_seconds.
     wait::until_true("three seconds", || stopped.elapsed() > Duration::from_secs(3)).await;
-    signals::go_on(world.nodes[0].pid());
+    world.nodes.iter().for_each(|node| signals::go_on(node.pid()));
     world.done().await;
     invariants::all(&world.redis, &world.truth);
-    assert!(world.nodes[0].is_running(), "{:?}", world.nodes[0].last_end);
-    for words in ["no progress", "thread blocked"] {
-        assert_eq!(world.nodes[0].logged(words), 0, "{words}");
+    for node in &mut world.nodes {
+        assert!(node.is_running(), "{}: {:?}", node.name, node.last_end);
+        for words in ["no progress", "thread blocked"] {
+            assert_eq!(node.logged(words), 0, "{}: {words}", node.name);
+        }
     }
 }

@@ -50,10 +50,10 @@ async fn another_node_takes_what_one_gave_up_and_keeps_it() {
         wait::until_true("a working holder", || working.state("frail") == "running").await;
         let held = site.store.checkpoint(&site.link, &site.unit("frail")).await.expect("an answer").expect("held");
         let since = Instant::now();
-        wait::until("four leases", || async {
+        wait::until("three leases", || async {
             let now = site.store.checkpoint(&site.link, &site.unit("frail")).await.expect("an answer").expect("held");
             assert_eq!(now.token, held.token, "the unit moved although the other node had given it up");
-            since.elapsed() > 4 * LEASE
+            since.elapsed() > 3 * LEASE
         })
         .await;
         failing.drain().await;

@@ -3,7 +3,7 @@
 //! Every node reaches Redis through a proxy of its own, so that each can be cut off alone. The proxies live on a
 //! thread of their own: what the test itself does never delays the nodes.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::time::{Duration, Instant};
 
 use rand::rngs::StdRng;
@@ -217,6 +217,66 @@ impl Fault {
     }
 }
 
+/// One fault of a schedule; all of it follows from the seed.
+#[derive(Debug, Clone, Copy)]
+struct Dealt {
+    /// From the start of the schedule.
+    at: Duration,
+    lasts: Duration,
+    fault: Fault,
+    node: usize,
+}
+
+/// Whether two faults would meddle with each other: two on one process, or two on one line.
+fn clash(a: (Fault, usize), b: (Fault, usize)) -> bool {
+    /// What a fault happens to.
+    #[derive(PartialEq)]
+    enum Victim {
+        Process(usize),
+        Line(usize),
+        Redis,
+        Nothing,
+    }
+    let victim = |(fault, node)| match fault {
+        Fault::NodeKill | Fault::NodeStop | Fault::NodeDrain => Victim::Process(node),
+        Fault::RedisKill | Fault::RedisStop => Victim::Redis,
+        Fault::Cut | Fault::CutAll => Victim::Nothing,
+        Fault::Delay | Fault::DropAnswers | Fault::Hold | Fault::Strand | Fault::Refuse => Victim::Line(node),
+    };
+    victim(a) == victim(b) && victim(a) != Victim::Nothing
+}
+
+/// The schedule of a seed: every kind once in some order, then by weight; on average one in `pace`.
+fn deal(seed: u64, faults: u32, pace: Duration, nodes: usize) -> VecDeque<Dealt> {
+    let mut rng = StdRng::seed_from_u64(seed);
+    let mut once: Vec<Fault> = Fault::ALL.iter().map(|(fault, _)| *fault).collect();
+    once.shuffle(&mut rng);
+    let (mut dealt, mut at) = (VecDeque::<Dealt>::new(), Duration::ZERO);
+    while dealt.len() < faults as usize {
+        at += pace.mul_f64(rng.random_range(0.5..1.5));
+        let fault = once.pop().unwrap_or_else(|| weighted(&mut rng));
+        let node = rng.random_range(0..nodes);
+        let lasts = Duration::from_millis(fault.lasts(&mut rng));
+        // It begins when what it would meddle with is over.
+        let clashing = dealt.iter().filter(|d| clash((d.fault, d.node), (fault, node))).map(|d| d.at + d.lasts).max();
+        at = at.max(clashing.unwrap_or_default());
+        dealt.push_back(Dealt { at, lasts, fault, node });
+    }
+    dealt
+}
+
+fn weighted(rng: &mut StdRng) -> Fault {
+    let total: u32 = Fault::ALL.iter().map(|(_, weight)| weight).sum();
+    let mut ticket = rng.random_range(0..total);
+    for (fault, weight) in Fault::ALL {
+        if ticket < weight {
+            return fault;
+        }
+        ticket -= weight;
+    }
+    Fault::NodeKill
+}
+
 /// What is wrong at the moment; ended at its time.
 struct UnderWay {
     fault: Fault,
@@ -226,14 +286,11 @@ struct UnderWay {
 
 /// A seeded schedule on its way.
 pub struct Schedule {
-    rng: StdRng,
-    /// Kinds that have yet to come once.
-    deck: Vec<Fault>,
+    seed: u64,
     under_way: Vec<UnderWay>,
     started: Instant,
     sampler: Option<redis::Connection>,
     pub counts: BTreeMap<&'static str, u32>,
-    pub faults: u32,
     pub longest_mailbox: u64,
     pub samples: u32,
 }
@@ -241,17 +298,12 @@ pub struct Schedule {
 impl Schedule {
     pub fn new(seed: u64) -> Self {
         println!("chaos: seed {seed} (set GAPLESS_CHAOS_SEED={seed} for the same schedule)");
-        let mut rng = StdRng::seed_from_u64(seed);
-        let mut deck: Vec<Fault> = Fault::ALL.iter().map(|(fault, _)| *fault).collect();
-        deck.shuffle(&mut rng);
         Self {
-            rng,
-            deck,
+            seed,
             under_way: Vec::new(),
             started: Instant::now(),
             sampler: None,
             counts: BTreeMap::new(),
-            faults: 0,
             longest_mailbox: 0,
             samples: 0,
         }
@@ -263,14 +315,21 @@ impl Schedule {
 
     /// Deals `faults` faults, on average one in `pace`, and ends all of them.
     pub async fn run(&mut self, world: &mut World, faults: u32, pace: Duration) {
+        let mut dealt = deal(self.seed, faults, pace, world.nodes.len());
         let mut clock = tokio::time::interval(Duration::from_millis(20));
-        let mut next = Instant::now() + pace;
-        while self.faults < faults || !self.under_way.is_empty() {
+        while !dealt.is_empty() || !self.under_way.is_empty() {
             clock.tick().await;
             self.end_those_due(world);
             self.sample(world);
-            if self.faults < faults && Instant::now() >= next && self.begin_one(world) {
-                next = Instant::now() + pace.mul_f64(self.rng.random_range(0.5..1.5));
+            // One that is due may still wait for the end of another that took longer than planned.
+            let is_due = |next: &Dealt| {
+                let free = !self.under_way.iter().any(|o| clash((o.fault, o.node), (next.fault, next.node)));
+                self.started.elapsed() >= next.at && free
+            };
+            if dealt.front().is_some_and(is_due)
+                && let Some(next) = dealt.pop_front()
+            {
+                self.begin_next(world, next);
             }
         }
     }
@@ -291,55 +350,11 @@ impl Schedule {
         }
     }
 
-    fn pick(&mut self) -> Fault {
-        if let Some(fault) = self.deck.pop() {
-            return fault;
-        }
-        let total: u32 = Fault::ALL.iter().map(|(_, weight)| weight).sum();
-        let mut ticket = self.rng.random_range(0..total);
-        for (fault, weight) in Fault::ALL {
-            if ticket < weight {
-                return fault;
-            }
-            ticket -= weight;
-        }
-        Fault::NodeKill
-    }
-
-    fn is_free(&self, fault: Fault, node: usize) -> bool {
-        use Fault::{
-            Cut, CutAll, Delay, DropAnswers, Hold, NodeDrain, NodeKill, NodeStop, RedisKill, RedisStop, Refuse, Strand,
-        };
-        let mut others = self.under_way.iter();
-        match fault {
-            NodeKill | NodeStop | NodeDrain => {
-                others.all(|o| o.node != node || !matches!(o.fault, NodeKill | NodeStop | NodeDrain))
-            }
-            RedisKill | RedisStop => others.all(|o| !matches!(o.fault, RedisKill | RedisStop)),
-            Cut | CutAll => true,
-            Delay | DropAnswers | Hold | Strand | Refuse => {
-                others.all(|o| o.node != node || !matches!(o.fault, Delay | DropAnswers | Hold | Strand | Refuse))
-            }
-        }
-    }
-
-    fn begin_one(&mut self, world: &mut World) -> bool {
-        let fault = self.pick();
-        let node = self.rng.random_range(0..world.nodes.len());
-        if !self.is_free(fault, node) {
-            // Nothing is left out: what cannot happen now happens soon.
-            self.deck.push(fault);
-            let last = self.deck.len() - 1;
-            self.deck.swap(0, last);
-            return false;
-        }
-        let lasts = Duration::from_millis(fault.lasts(&mut self.rng));
+    fn begin_next(&mut self, world: &mut World, Dealt { lasts, fault, node, .. }: Dealt) {
         self.begin(world, fault, node);
         *self.counts.entry(fault.name()).or_default() += 1;
-        self.faults += 1;
         self.say(&format!("{} ({}) for {} ms", fault.name(), world.nodes[node].name, lasts.as_millis()));
         self.under_way.push(UnderWay { fault, node, until: Instant::now() + lasts });
-        true
     }
 
     fn begin(&mut self, world: &mut World, fault: Fault, node: usize) {
