@@ -102,27 +102,28 @@ fn round(args: &MailboxArgs, durability: Durability, report: &mut Report) -> Res
 
 fn limit(args: &MailboxArgs, durability: Durability, report: &mut Report) -> Result<Limit> {
     let mut limit = Limit { fill: 0.0, consume: [0.0; 2] };
+    let mut spent = Vec::new();
     for (place, batch) in LIMIT_BATCHES.into_iter().enumerate() {
         let server = Server::start(durability)?;
         let mut wire = server.wire()?;
         let meter = Meter::start(&server)?;
-        let fill = wire::fill(&mut wire, "s", args.messages, args.bytes as usize)?.as_secs_f64();
-        let filled = Spent { seconds: fill, ..meter.stop(&server)? };
-        let meter = Meter::start(&server)?;
-        let (consumed, seconds) = wire::consume(&mut wire, "s", batch)?;
-        ensure!(consumed == args.messages, "the limit has read {consumed} of {} entries", args.messages);
-        let consumed = Spent { seconds: seconds.as_secs_f64(), ..meter.stop(&server)? };
+        let seconds = wire::fill(&mut wire, "s", args.messages, args.bytes as usize)?.as_secs_f64();
         if place == 0 {
-            limit.fill = fill;
-            report.add(durability, Row::LimitFill, &filled, [1.0; 2]);
+            limit.fill = seconds;
+            spent.push((Row::LimitFill, Spent { seconds, ..meter.stop(&server)? }));
         }
-        limit.consume[place] = consumed.seconds;
-        report.add(
-            durability,
-            Row::LimitConsume(batch),
-            &consumed,
-            [0, 1].map(|at| limit.consume[at] / consumed.seconds),
-        );
+        let meter = Meter::start(&server)?;
+        let (entries, took) = wire::consume(&mut wire, "s", batch)?;
+        ensure!(entries == args.messages, "the limit has read {entries} of {} entries", args.messages);
+        limit.consume[place] = took.as_secs_f64();
+        spent.push((Row::LimitConsume(batch), Spent { seconds: limit.consume[place], ..meter.stop(&server)? }));
+    }
+    for (row, spent) in spent {
+        let of = match row {
+            Row::LimitConsume(_) => limit.consume.map(|seconds| seconds / spent.seconds),
+            Row::LimitFill | Row::Enqueue | Row::Process(_) | Row::Both(_) => [1.0; 2],
+        };
+        report.add(durability, row, &spent, of);
     }
     Ok(limit)
 }
