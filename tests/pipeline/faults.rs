@@ -7,7 +7,8 @@ use crate::sim::{Sim, plan};
 use crate::world::{World, pipeline};
 
 /// Every fault that passes.
-const FAULTS: &str = "outage=3s+700ms,429=0.02,slow=0.02:200ms,null=0.2,error=0.03,malformed=0.03,short_batch=0.05,reorder=0.5";
+const FAULTS: &str =
+    "outage=3s+700ms,429=0.02,slow=0.02:200ms,null=0.2,error=0.03,malformed=0.03,short_batch=0.05,reorder=0.5";
 
 #[test]
 fn every_block_is_there_once_whatever_the_endpoint_does() {

@@ -7,7 +7,6 @@ mod support;
 mod chains;
 mod faults;
 mod link_race;
-mod odd_node;
 mod oracle;
 mod parked;
 mod ranges;

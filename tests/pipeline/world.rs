@@ -44,9 +44,7 @@ impl World {
     /// Waits until these and only these heights are held.
     #[track_caller]
     pub fn wait_held(&self, pipeline: &str, bounds: &[(u64, u64)]) {
-        poll(&format!("{bounds:?} to be held"), || {
-            (oracle::bounds(&self.redis, pipeline) == bounds).then_some(())
-        });
+        poll(&format!("{bounds:?} to be held"), || (oracle::bounds(&self.redis, pipeline) == bounds).then_some(()));
     }
 
     /// Waits until the unit has failed, and answers why.
