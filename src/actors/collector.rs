@@ -5,21 +5,25 @@
 //! Promise  above `head - confirmations` the held heights are one chain, and each was durable before it counted
 //! Crash    files without a commit are found again by their name; the window in the checkpoint tells where to go on
 
+mod window;
+
 use std::sync::Arc;
 use std::time::Duration;
 
 use actix::prelude::*;
-use serde::{Deserialize, Serialize};
 
 use super::turn::crash::CrashPoint;
 use super::turn::{self, Claimed, Error, Tick, Turn, Unit};
-use crate::messages::block::{Block, BlockHash, BlockRef, Piece};
+use crate::messages::block::{Block, BlockRef, Piece};
 use crate::messages::gap::{CollectorMessage, DetectorMessage};
-use crate::messages::heights::{Height, HeightRange};
+use crate::messages::heights::{HEIGHT_MAX, Height, HeightRange, HeightSet};
 use crate::sinks::BlockFiles;
 use crate::sources::{Chain, Fetched};
 use crate::store::StoreError;
 use crate::store::effect::{Commit, Effect, Outgoing};
+use window::{Compared, Outcome, Place, Reorg};
+
+pub use window::Window;
 
 /// The actor: handles and bounds only.
 #[derive(Clone)]
@@ -53,55 +57,33 @@ pub struct FollowPlan {
     pub capacity: u64,
 }
 
-/// What the checkpoint holds: the hashes of the topmost blocks that this actor committed, contiguous.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Window {
-    /// The height of the first hash.
-    pub lowest: Height,
-    /// The hashes, ascending; at most `confirmations + 1`.
-    pub hashes: Vec<BlockHash>,
-}
-
-impl Window {
-    /// The topmost height and its hash.
-    pub fn top(&self) -> Option<(Height, &BlockHash)> {
-        let last = self.hashes.last()?;
-        Some((self.lowest + self.hashes.len() as u64 - 1, last))
-    }
-
-    fn hash(&self, height: Height) -> Option<&BlockHash> {
-        self.hashes.get(usize::try_from(height.checked_sub(self.lowest)?).ok()?)
-    }
-
-    /// Forgets what lies above `height`.
-    fn cut_above(&mut self, height: Height) {
-        let keep = (height + 1).saturating_sub(self.lowest);
-        self.hashes.truncate(usize::try_from(keep).unwrap_or(usize::MAX));
-    }
-
-    /// Adds blocks that stand on the top, and forgets what is final.
-    fn extend(&mut self, blocks: &[BlockRef], keep: u64) {
-        for block in blocks {
-            if self.hashes.is_empty() {
-                self.lowest = block.height;
-            }
-            self.hashes.push(block.hash.clone());
-        }
-        let surplus = self.hashes.len().saturating_sub(usize::try_from(keep).unwrap_or(usize::MAX));
-        self.hashes.drain(..surplus);
-        self.lowest += surplus as u64;
-    }
+/// What one look at the chain and at Redis shows.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+struct View {
+    /// The lowest wanted height.
+    start: Height,
+    /// The source's head.
+    head: Height,
+    /// The head that was last written down: what the detector knows.
+    told: Option<Height>,
+    /// Heights of the window above finality that are no longer held: `blocks verify` found them lost.
+    hole: Option<HeightRange>,
 }
 
 /// What a turn is to fetch.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Next {
-    /// Nothing: the head is held.
+    /// Nothing: what is wanted is held.
     CaughtUp,
+    /// The highest wanted height is held; until it is final it may still leave the chain.
+    Confirm,
     /// These heights, standing on the top of the window (or on nothing, at the very start).
     Follow(HeightRange),
-    /// These heights, after finality has overtaken the window: the block above its top must still stand on it.
-    Jump(HeightRange),
+    /// These heights (none where all that is wanted is final), after finality has overtaken the window: the block
+    /// above its top must still stand on it.
+    Jump(Option<HeightRange>),
+    /// These heights of the window, once more.
+    Mend(HeightRange),
 }
 
 impl Actor for Collector {
@@ -120,36 +102,51 @@ impl Handler<Tick> for Collector {
     }
 }
 
+/// The facts of the pipeline, as the last commit left them.
+#[derive(Debug, Default)]
+struct Facts {
+    chain_id: Option<String>,
+    start: Option<Height>,
+    head: Option<Height>,
+}
+
 impl Collector {
     async fn take_turn(self) -> Result<Turn, Error> {
         let wishes = self.unit.claim::<CollectorMessage>(|_, _| Vec::new()).await?;
-        let chain_id = self.check_chain().await?;
+        let facts = self.facts().await?;
+        let chain_id = self.check_chain(facts.chain_id).await?;
         let head = self.source.head().await?;
         self.unit.progress();
-        let head = self.plan.end.map_or(head, |end| head.min(end));
-        let start = self.lowest_wanted(head).await?;
+        // `latest` is pinned by the first commit.
+        let start = self.plan.start.or(facts.start).unwrap_or(head);
         let window = self.window()?;
-        let next = decide(&window, start, head, &self.plan);
+        let hole = self.hole(&window, self.plan.floor(start, head)).await?;
+        let view = View { start, head, told: facts.head, hole };
+        let next = decide(&window, &view, &self.plan);
         self.unit.point(CrashPoint::AfterDecide).await;
-        let found = match &next {
-            Next::CaughtUp => Found::default(),
-            Next::Follow(range) => self.follow(&window, *range).await?,
-            Next::Jump(range) => self.jump(&window, *range).await?,
-        };
+        let found = self.find(&window, &next, start).await?;
         let worked = !found.blocks.is_empty() || found.reorg.is_some();
-        if !worked && wishes.is_empty() {
+        // A start that was changed, and a head that the detector must know though no block came with it.
+        let news = facts.start.is_some_and(|told| told != start) || (found.tell_head && facts.head < Some(head));
+        if !worked && !news && wishes.is_empty() {
             return Ok(Turn::IdleFor(self.plan.poll));
         }
         let ids: Vec<BlockRef> = found.blocks.iter().map(|block| block.id.clone()).collect();
         self.store(found.blocks).await?;
-        let outcome = Outcome { window, ids, reorg: found.reorg, fresh: found.fresh, head, start, chain_id };
+        let outcome = Outcome { window, ids, reorg: found.reorg, place: found.place, head, start, chain_id };
         self.commit(outcome, &wishes).await?;
         Ok(if worked { Turn::Worked } else { Turn::IdleFor(self.plan.poll) })
     }
 
+    async fn facts(&self) -> Result<Facts, Error> {
+        let all = self.unit.lease.store().facts(self.unit.lease.link(), self.unit.pipeline()).await?;
+        let fact = |name: &str| all.iter().find(|(key, _)| key == name).map(|(_, value)| value.clone());
+        let height = |name: &str| fact(name).and_then(|text| text.parse().ok());
+        Ok(Facts { chain_id: fact("chain_id"), start: height("start"), head: height("head") })
+    }
+
     /// The chain's id, which must be the configured and the stored one: judged before the first write.
-    async fn check_chain(&self) -> Result<String, Error> {
-        let stored = self.unit.lease.store().fact(self.unit.lease.link(), self.unit.pipeline(), "chain_id").await?;
+    async fn check_chain(&self, stored: Option<String>) -> Result<String, Error> {
         match self.plan.chain_id.clone().or(stored.clone()) {
             Some(expected) => {
                 if let Some(stored) = stored.filter(|stored| *stored != expected) {
@@ -169,15 +166,6 @@ impl Collector {
         }
     }
 
-    /// The lowest wanted height; `latest` is pinned by the first commit.
-    async fn lowest_wanted(&self, head: Height) -> Result<Height, Error> {
-        if let Some(start) = self.plan.start {
-            return Ok(start);
-        }
-        let pinned = self.unit.lease.store().fact(self.unit.lease.link(), self.unit.pipeline(), "start").await?;
-        Ok(pinned.and_then(|text| text.parse().ok()).unwrap_or(head))
-    }
-
     fn window(&self) -> Result<Window, Error> {
         let state = self.unit.lease.state();
         if state.is_empty() {
@@ -186,58 +174,99 @@ impl Collector {
         serde_json::from_str(&state).map_err(|e| Error::Refused(format!("the checkpoint's state cannot be read: {e}")))
     }
 
+    /// The lowest heights of the window, from `floor` on, that are no longer held. The detector leaves these to us.
+    async fn hole(&self, window: &Window, floor: Height) -> Result<Option<HeightRange>, Error> {
+        let Some((top, _)) = window.top() else { return Ok(None) };
+        let Ok(range) = HeightRange::new(window.lowest.max(floor), top) else { return Ok(None) };
+        // A window is smaller than a page.
+        let held = self.unit.lease.store().held(self.unit.lease.link(), self.unit.pipeline(), range).await?;
+        let held: HeightSet = held.iter().map(|piece| piece.range).collect();
+        Ok(held.gaps(range).ranges().first().copied())
+    }
+
+    async fn find(&self, window: &Window, next: &Next, start: Height) -> Result<Found, Error> {
+        match next {
+            Next::CaughtUp => Ok(Found::default()),
+            Next::Confirm => self.confirm(window, start).await,
+            Next::Follow(range) => self.follow(window, *range, start).await,
+            Next::Jump(range) => self.jump(window, *range, start).await,
+            Next::Mend(range) => self.mend(window, *range, start).await,
+        }
+    }
+
     /// The blocks above the window, as far as they link.
-    async fn follow(&self, window: &Window, range: HeightRange) -> Result<Found, Error> {
+    async fn follow(&self, window: &Window, range: HeightRange, start: Height) -> Result<Found, Error> {
         let blocks = self.fetch(range).await?;
-        let Some((top, hash)) = window.top() else {
-            return Ok(Found { blocks, ..Found::default() });
-        };
-        match blocks.first() {
-            Some(first) if first.id.parent != *hash => self.walk_back(window, top).await,
+        match (window.top(), blocks.first()) {
+            (Some((_, hash)), Some(first)) if first.id.parent != *hash => self.walk_back(window, start).await,
             _ => Ok(Found { blocks, ..Found::default() }),
         }
     }
 
-    /// After a long absence: go on at finality, if the old top is still part of the chain.
-    async fn jump(&self, window: &Window, range: HeightRange) -> Result<Found, Error> {
+    /// Whether the highest wanted block is still part of the chain.
+    async fn confirm(&self, window: &Window, start: Height) -> Result<Found, Error> {
+        let Some((top, hash)) = window.top() else { return Ok(Found::default()) };
+        match self.fetch(HeightRange::one(top)).await?.first() {
+            Some(block) if block.id.hash != *hash => self.walk_back(window, start).await,
+            found => Ok(Found { tell_head: found.is_some(), ..Found::default() }),
+        }
+    }
+
+    /// After a long absence: go on at finality, if the old top is still part of the chain. Where the source has
+    /// neither the block above it nor the top itself, the links that the pool commits will tell.
+    async fn jump(&self, window: &Window, range: Option<HeightRange>, start: Height) -> Result<Found, Error> {
         if let Some((top, hash)) = window.top() {
-            let above = self.fetch(HeightRange::one(top + 1)).await?;
-            match above.first() {
-                Some(block) if block.id.parent != *hash => return self.walk_back(window, top).await,
-                Some(_) => {}
-                None => return Ok(Found::default()),
+            let left = match self.fetch(HeightRange::one(top + 1)).await?.first() {
+                Some(above) => above.id.parent != *hash,
+                None => self.fetch(HeightRange::one(top)).await?.first().is_some_and(|block| block.id.hash != *hash),
+            };
+            if left {
+                return self.walk_back(window, start).await;
             }
         }
-        Ok(Found { blocks: self.fetch(range).await?, fresh: true, ..Found::default() })
+        let blocks = match range {
+            Some(range) => self.fetch(range).await?,
+            None => Vec::new(),
+        };
+        // What is final is the pool's work, even where nothing above it can be had.
+        Ok(Found { blocks, place: Place::Afresh, tell_head: true, ..Found::default() })
+    }
+
+    /// Lost blocks of the window, if the chain still has the same ones.
+    async fn mend(&self, window: &Window, range: HeightRange, start: Height) -> Result<Found, Error> {
+        let blocks = self.fetch(range).await?;
+        if blocks.iter().any(|block| window.hash(block.id.height) != Some(&block.id.hash)) {
+            return self.walk_back(window, start).await;
+        }
+        if !blocks.is_empty() {
+            tracing::info!(unit = %self.unit.lease.unit(), %range, "lost blocks above finality are stored again");
+        }
+        Ok(Found { blocks, place: Place::Within, ..Found::default() })
     }
 
     /// Finds where our window leaves the chain, and brings the blocks of the other branch.
-    async fn walk_back(&self, window: &Window, top: Height) -> Result<Found, Error> {
+    async fn walk_back(&self, window: &Window, start: Height) -> Result<Found, Error> {
+        let Some((top, _)) = window.top() else { return Ok(Found::default()) };
         let whole = HeightRange::new(window.lowest, top).map_err(Error::Fault)?;
         let canonical = self.fetch(whole).await?;
-        let agrees = |block: &&Block| window.hash(block.id.height) == Some(&block.id.hash);
-        let ancestor = canonical.iter().rev().find(agrees).map(|block| block.id.height);
-        let Some(ancestor) = ancestor else {
-            if canonical.len() as u64 != whole.count() {
-                // The source could not show the whole branch: ask again later.
-                return Ok(Found::default());
-            }
-            return Err(Error::Refused(format!(
+        let ids: Vec<BlockRef> = canonical.iter().map(|block| block.id.clone()).collect();
+        match window.compare(&ids, start, self.plan.confirmations) {
+            // The source changed its mind between two answers, or could not show the other branch: ask again later.
+            Compared::Same => Ok(Found::default()),
+            Compared::TooDeep => Err(Error::Refused(format!(
                 "the chain changed below its {} confirmations: none of the held blocks {whole} is part of it any \
                  more; nothing was rewritten, an operator must decide",
                 self.plan.confirmations
-            )));
-        };
-        if ancestor == top {
-            // The source changed its mind between two answers.
-            return Ok(Found::default());
+            ))),
+            Compared::Left(reorg) => {
+                tracing::warn!(
+                    unit = %self.unit.lease.unit(), from = reorg.from, orphans = top + 1 - reorg.from,
+                    "reorg: blocks above the common ancestor are replaced; their files are kept"
+                );
+                let blocks = canonical.into_iter().filter(|block| block.id.height >= reorg.from).collect();
+                Ok(Found { blocks, reorg: Some(reorg), ..Found::default() })
+            }
         }
-        tracing::warn!(
-            unit = %self.unit.lease.unit(), ancestor, orphans = top - ancestor,
-            "reorg: blocks above the common ancestor are replaced; their files are kept"
-        );
-        let blocks = canonical.into_iter().filter(|block| block.id.height > ancestor).collect();
-        Ok(Found { blocks, reorg: Some(Reorg { ancestor, top }), fresh: false })
     }
 
     /// The blocks of a range as far as they are there and link to each other.
@@ -273,7 +302,7 @@ impl Collector {
     }
 
     async fn commit(&self, outcome: Outcome, wishes: &Claimed<CollectorMessage>) -> Result<(), Error> {
-        let (head, ack) = (outcome.head, wishes.ack);
+        let (head, ack, lowest) = (outcome.head, wishes.ack, outcome.ids.first().cloned());
         let (window, mut effects) = outcome.record(self.plan.confirmations + 1);
         let state = Some(serde_json::to_string(&window).map_err(|e| Error::Fault(e.to_string()))?);
         let hint = Effect::Send {
@@ -283,15 +312,33 @@ impl Collector {
         };
         effects.push(hint);
         let mut commit = Commit { state, ack, effects };
-        match self.unit.commit(&commit).await {
-            // The detector looks by itself: a hint that finds no room must not hold the head up.
-            Err(StoreError::Full { .. }) => {
-                commit.effects.pop();
-                self.unit.commit(&commit).await?;
-            }
-            answer => drop(answer?),
+        let mut answer = self.unit.commit(&commit).await;
+        if let (Err(StoreError::Overlap { .. }), Some(lowest)) = (&answer, lowest) {
+            commit.effects.insert(0, self.make_way(&lowest).await?);
+            answer = self.unit.commit(&commit).await;
         }
-        Ok(())
+        if let Err(StoreError::Full { .. }) = answer {
+            // The detector looks by itself: a hint that finds no room must not hold the head up.
+            commit.effects.pop();
+            answer = self.unit.commit(&commit).await;
+        }
+        answer.map(drop).map_err(Error::from)
+    }
+
+    /// Takes out what is held from `lowest` upwards: after a rewind of this checkpoint, or an index changed by hand,
+    /// heights are held that the window knows nothing of. They are followed once more; their files are found.
+    async fn make_way(&self, lowest: &BlockRef) -> Result<Effect, Error> {
+        let (store, link) = (self.unit.lease.store(), self.unit.lease.link());
+        let above = HeightRange::new(lowest.height, HEIGHT_MAX).map_err(Error::Fault)?;
+        let held = store.held(link, self.unit.pipeline(), above).await?;
+        let top = held.last().map_or(lowest.height, |piece| piece.range.hi());
+        let range = HeightRange::new(lowest.height, top.max(lowest.height)).map_err(Error::Fault)?;
+        tracing::warn!(unit = %self.unit.lease.unit(), %range, "held above the window; followed once more");
+        let below = match held.first().filter(|piece| piece.range.lo() < lowest.height) {
+            Some(piece) => self.files.wanted_at(piece, lowest.height - 1).await?,
+            None => None,
+        };
+        Ok(Effect::Remove { range, below, above: None })
     }
 }
 
@@ -300,74 +347,46 @@ impl Collector {
 struct Found {
     blocks: Vec<Block>,
     reorg: Option<Reorg>,
-    /// The blocks stand on nothing that the window holds.
-    fresh: bool,
+    place: Place,
+    /// The head is to be written down even if no block came.
+    tell_head: bool,
 }
 
-/// The held blocks above `ancestor`, up to `top`, left the chain.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Reorg {
-    ancestor: Height,
-    top: Height,
-}
-
-/// A turn, ready to be written down.
-struct Outcome {
-    window: Window,
-    ids: Vec<BlockRef>,
-    reorg: Option<Reorg>,
-    fresh: bool,
-    head: Height,
-    start: Height,
-    chain_id: String,
-}
-
-impl Outcome {
-    /// The new window, and the effects that record the blocks. Pure.
-    fn record(self, keep: u64) -> (Window, Vec<Effect>) {
-        let mut window = if self.fresh { Window::default() } else { self.window };
-        let mut effects = Vec::new();
-        if let Some(Reorg { ancestor, top }) = self.reorg
-            && let Ok(range) = HeightRange::new(ancestor + 1, top)
-        {
-            let below = window.hash(ancestor).cloned();
-            effects.push(Effect::Remove { range, below, above: None });
-            window.cut_above(ancestor);
-        }
-        effects.extend(Piece::of_all(&self.ids).into_iter().map(Effect::Merge));
-        window.extend(&self.ids, keep);
-        for (field, value) in
-            [("head", self.head.to_string()), ("start", self.start.to_string()), ("chain_id", self.chain_id)]
-        {
-            effects.push(Effect::Put { field, value });
-        }
-        (window, effects)
+impl FollowPlan {
+    /// Below this height the pool fills; from it on, only this actor writes.
+    fn floor(&self, start: Height, head: Height) -> Height {
+        start.max((head + 1).saturating_sub(self.confirmations))
     }
 }
 
 /// What to fetch next. Pure.
-fn decide(window: &Window, start: Height, head: Height, plan: &FollowPlan) -> Next {
-    let top = window.top().map(|(height, _)| height);
-    // Below this height the pool fills; from it on, only this actor writes.
-    let floor = start.max((head + 1).saturating_sub(plan.confirmations));
-    let (from, jumps) = match top {
-        Some(top) if top >= head => return Next::CaughtUp,
-        Some(top) if top + 1 >= floor => (top + 1, false),
-        Some(_) => (floor, true),
-        None => (floor, false),
-    };
-    let to = head.min(from.saturating_add(plan.batch.max(1) - 1));
-    match HeightRange::new(from, to) {
-        Ok(range) if jumps => Next::Jump(range),
-        Ok(range) => Next::Follow(range),
+fn decide(window: &Window, view: &View, plan: &FollowPlan) -> Next {
+    let View { start, head, told, hole } = *view;
+    let end_is_final = |told: Height| plan.end.is_some_and(|end| told >= end.saturating_add(plan.confirmations));
+    if told.is_some_and(end_is_final) {
+        return Next::CaughtUp;
+    }
+    let batch = |lo: Height, hi: Height| HeightRange::new(lo, hi.min(lo.saturating_add(plan.batch.max(1) - 1))).ok();
+    if let Some(hole) = hole.and_then(|hole| batch(hole.lo(), hole.hi())) {
+        return Next::Mend(hole);
+    }
+    let last = plan.end.map_or(head, |end| end.min(head));
+    let floor = plan.floor(start, head);
+    match window.top().map(|(height, _)| height) {
+        Some(top) if plan.end.is_some_and(|end| top >= end) => Next::Confirm,
+        Some(top) if top >= last => Next::CaughtUp,
+        Some(top) if top + 1 >= floor => batch(top + 1, last).map_or(Next::CaughtUp, Next::Follow),
+        Some(_) => Next::Jump(batch(floor, last)),
         // The chain has not reached the first wanted height.
-        Err(_) => Next::CaughtUp,
+        None if start > last => Next::CaughtUp,
+        None => batch(floor, last).map_or(Next::Jump(None), Next::Follow),
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::messages::block::BlockHash;
 
     fn plan() -> FollowPlan {
         FollowPlan {
@@ -381,70 +400,54 @@ mod tests {
         }
     }
 
-    fn hash(text: &str) -> BlockHash {
-        BlockHash::new(text).expect("a hash")
-    }
-
     fn window(lowest: Height, count: u64) -> Window {
-        Window { lowest, hashes: (lowest..lowest + count).map(|h| hash(&format!("h{h}"))).collect() }
-    }
-
-    fn block(height: Height, parent: &str) -> BlockRef {
-        BlockRef { height, hash: hash(&format!("n{height}")), parent: hash(parent), time: 0 }
+        let hash = |height: Height| BlockHash::new(&format!("h{height}")).expect("a hash");
+        Window { lowest, hashes: (lowest..lowest + count).map(hash).collect(), parent: None }
     }
 
     fn range(lo: Height, hi: Height) -> HeightRange {
         HeightRange::new(lo, hi).expect("a range")
     }
 
+    fn view(start: Height, head: Height) -> View {
+        View { start, head, told: None, hole: None }
+    }
+
     #[test]
     fn only_heights_above_finality_are_followed() {
         let empty = Window::default();
-        assert_eq!(decide(&empty, 0, 100, &plan()), Next::Follow(range(91, 95)));
-        assert_eq!(decide(&empty, 0, 3, &plan()), Next::Follow(range(0, 3)));
-        assert_eq!(decide(&empty, 98, 100, &plan()), Next::Follow(range(98, 100)));
-        assert_eq!(decide(&empty, 101, 100, &plan()), Next::CaughtUp);
-        assert_eq!(decide(&window(91, 10), 0, 100, &plan()), Next::CaughtUp);
-        assert_eq!(decide(&window(91, 10), 0, 103, &plan()), Next::Follow(range(101, 103)));
-        assert_eq!(decide(&window(91, 10), 0, 111, &plan()), Next::Jump(range(102, 106)));
-        assert_eq!(decide(&window(91, 10), 0, 110, &plan()), Next::Follow(range(101, 105)));
+        assert_eq!(decide(&empty, &view(0, 100), &plan()), Next::Follow(range(91, 95)));
+        assert_eq!(decide(&empty, &view(0, 3), &plan()), Next::Follow(range(0, 3)));
+        assert_eq!(decide(&empty, &view(98, 100), &plan()), Next::Follow(range(98, 100)));
+        assert_eq!(decide(&empty, &view(101, 100), &plan()), Next::CaughtUp);
+        assert_eq!(decide(&window(91, 10), &view(0, 100), &plan()), Next::CaughtUp);
+        assert_eq!(decide(&window(91, 10), &view(0, 103), &plan()), Next::Follow(range(101, 103)));
+        assert_eq!(decide(&window(91, 10), &view(0, 111), &plan()), Next::Jump(Some(range(102, 106))));
+        assert_eq!(decide(&window(91, 10), &view(0, 110), &plan()), Next::Follow(range(101, 105)));
     }
 
     #[test]
     fn a_lower_head_is_nothing_new() {
-        assert_eq!(decide(&window(91, 10), 0, 95, &plan()), Next::CaughtUp);
-    }
-
-    fn outcome(window: Window, ids: Vec<BlockRef>, reorg: Option<Reorg>, fresh: bool) -> Outcome {
-        Outcome { window, ids, reorg, fresh, head: 103, start: 0, chain_id: "1".to_owned() }
+        assert_eq!(decide(&window(91, 10), &view(0, 95), &plan()), Next::CaughtUp);
     }
 
     #[test]
-    fn the_window_forgets_what_is_final() {
-        let ids = vec![block(101, "h100"), block(102, "n101")];
-        let (after, effects) = outcome(window(91, 10), ids, None, false).record(11);
-        assert_eq!((after.lowest, after.hashes.len()), (92, 11));
-        assert_eq!(after.top(), Some((102, &hash("n102"))));
-        let Effect::Merge(piece) = &effects[0] else { panic!("{effects:?}") };
-        assert_eq!((piece.range, piece.parent.as_str()), (range(101, 102), "h100"));
+    fn lost_heights_of_the_window_come_first() {
+        let view = View { hole: Some(range(93, 99)), ..view(0, 103) };
+        assert_eq!(decide(&window(91, 10), &view, &plan()), Next::Mend(range(93, 97)));
     }
 
     #[test]
-    fn a_reorg_removes_and_merges_in_one_commit() {
-        let ids = vec![block(99, "h98"), block(100, "n99"), block(101, "n100")];
-        let reorg = Some(Reorg { ancestor: 98, top: 100 });
-        let (after, effects) = outcome(window(91, 10), ids, reorg, false).record(11);
-        assert_eq!(after.top(), Some((101, &hash("n101"))));
-        assert_eq!(after.hash(98), Some(&hash("h98")));
-        assert_eq!(after.hash(99), Some(&hash("n99")));
-        let removed = Effect::Remove { range: range(99, 100), below: Some(hash("h98")), above: None };
-        assert_eq!(effects[0], removed);
-        assert!(matches!(&effects[1], Effect::Merge(piece) if piece.range == range(99, 101)), "{effects:?}");
-    }
-
-    #[test]
-    fn a_jump_begins_a_new_window() {
-        let (after, _) = outcome(window(91, 10), vec![block(200, "n199")], None, true).record(11);
-        assert_eq!((after.lowest, after.hashes.len()), (200, 1));
+    fn the_end_is_followed_confirmed_and_left_to_the_pool_once_it_is_final() {
+        let plan = FollowPlan { end: Some(102), ..plan() };
+        let empty = Window::default();
+        assert_eq!(decide(&window(91, 10), &view(0, 105), &plan), Next::Follow(range(101, 102)));
+        assert_eq!(decide(&window(91, 12), &view(0, 105), &plan), Next::Confirm);
+        // Far below finality from the first look on: all of it is the pool's.
+        assert_eq!(decide(&empty, &view(0, 500), &plan), Next::Jump(None));
+        assert_eq!(decide(&window(91, 10), &view(0, 500), &plan), Next::Jump(None));
+        let told = View { told: Some(112), ..view(0, 500) };
+        assert_eq!(decide(&window(91, 12), &told, &plan), Next::CaughtUp);
+        assert_eq!(decide(&empty, &View { told: Some(111), ..view(0, 500) }, &plan), Next::Jump(None));
     }
 }

@@ -13,12 +13,11 @@ use serde::{Deserialize, Serialize};
 
 use super::turn::crash::CrashPoint;
 use super::turn::{self, Error, Tick, Turn, Unit};
-use crate::ids::PipelineId;
-use crate::messages::block::BlockHash;
+use crate::messages::block::{BlockHash, Piece};
 use crate::messages::gap::{DetectorMessage, GapTask};
 use crate::messages::heights::{Height, HeightRange, HeightSet};
 use crate::sinks::{BlockFiles, Verdict};
-use crate::store::effect::{Commit, Effect, Outgoing};
+use crate::store::effect::{Ack, Commit, Effect, Outgoing};
 use crate::store::heights::PAGE;
 
 /// The actor: handles and bounds only.
@@ -55,6 +54,11 @@ pub struct DetectPlan {
 const REQUESTS_MAX: usize = 1000;
 /// Notes of bad blocks that the trash list may hold.
 const TRASH_MAX: u64 = 100_000;
+
+/// Doubted heights that are judged at a time.
+const JUDGE_HEIGHTS: u64 = 1000;
+/// Effects of one commit, about: it must stay within its bounds however much was found bad.
+const EFFECTS_MAX: usize = 200;
 
 /// A range that was asked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -107,14 +111,14 @@ impl GapDetector {
             None => Decision { state: before.clone(), tasks: Vec::new(), more: false },
         };
         self.unit.point(CrashPoint::AfterDecide).await;
-        let mut effects = self.drop_bad(&doubted).await?;
+        let Dropped { mut effects, any: dropped } = self.drop_bad(&doubted).await?;
         self.unit.point(CrashPoint::AfterApply).await;
         let turn = if decision.more { Turn::IdleFor(self.plan.again) } else { Turn::Idle };
         if claimed.is_empty() && effects.is_empty() && decision.tasks.is_empty() && decision.state == before {
             return Ok(turn);
         }
         // What is taken out of the held heights in this turn is missed by the next look, at once.
-        let turn = if effects.is_empty() { turn } else { Turn::Worked };
+        let turn = if dropped { Turn::Worked } else { turn };
         decision.state.requested.truncate(REQUESTS_MAX);
         if !decision.tasks.is_empty() {
             tracing::debug!(unit = %self.unit.lease.unit(), tasks = decision.tasks.len(), "asking for gaps");
@@ -198,60 +202,70 @@ impl GapDetector {
     }
 
     /// Judges doubted heights again, moves what is bad to the trash, and takes those heights out of the held ones.
+    /// Answers the last effects; many of them are committed on the way, which acknowledges nothing.
     ///
-    /// A crash before the commit leaves the files in the trash and the wish in the mailbox: judged once more, the
+    /// A crash before a commit leaves the files in the trash and the wish in the mailbox: judged once more, the
     /// heights are missing, and go.
-    async fn drop_bad(&self, doubted: &HeightSet) -> Result<Vec<Effect>, Error> {
-        let mut effects = Vec::new();
-        for range in doubted.ranges() {
-            let held =
-                held_within(self.unit.lease.store(), self.unit.lease.link(), self.unit.pipeline(), *range).await?;
-            for range in held.ranges() {
-                let mut bad = HeightSet::new();
-                for height in range.lo()..=range.hi() {
-                    if self.is_bad(height, &mut effects).await? {
-                        bad.insert(HeightRange::one(height));
-                    }
-                    self.unit.progress();
-                }
-                for bad in bad.ranges().to_vec() {
-                    effects.push(self.remove(bad).await?);
-                }
-            }
-        }
-        Ok(effects)
-    }
-
-    /// Whether no good file stands for a held height. What is altered goes to the trash.
-    async fn is_bad(&self, height: Height, effects: &mut Vec<Effect>) -> Result<bool, Error> {
-        let mut good = false;
-        for stored in self.files.read(height).await? {
-            match stored.verdict {
-                Verdict::Good(_) | Verdict::Several(_) | Verdict::Other { .. } => good = true,
-                Verdict::Missing | Verdict::NoDigest(_) => {}
-                Verdict::Altered { hash, reason } => {
-                    let moved = self.files.discard_bad(height, &hash).await?;
-                    tracing::warn!(unit = %self.unit.lease.unit(), height, %hash, reason, "bad block moved to the trash");
-                    let item = serde_json::json!({ "height": height, "hash": hash, "reason": reason, "files": moved });
-                    effects.push(Effect::Trash { item: item.to_string(), capacity: TRASH_MAX });
-                }
-            }
-        }
-        Ok(!good)
-    }
-
-    /// The effect that takes `bad` out of the held heights, with the edges that stay. Where a neighbour cannot be
-    /// told for sure it goes too: a height that is dropped needlessly is only fetched again.
-    async fn remove(&self, bad: HeightRange) -> Result<Effect, Error> {
+    async fn drop_bad(&self, doubted: &HeightSet) -> Result<Dropped, Error> {
         let (store, link) = (self.unit.lease.store(), self.unit.lease.link());
-        let piece = store.held(link, self.unit.pipeline(), bad).await?.into_iter().find(|p| p.range.contains(bad.lo()));
-        let Some(piece) = piece else {
-            return Ok(Effect::Remove { range: bad, below: None, above: None });
+        let mut dropped = Dropped::default();
+        for range in doubted.ranges().iter().flat_map(|range| range.chunks(JUDGE_HEIGHTS)) {
+            for piece in store.held(link, self.unit.pipeline(), range).await? {
+                let Some(part) = piece.range.intersect(range) else { continue };
+                let bad = self.bad(&piece, part).await?;
+                for height in bad.ranges().iter().flat_map(|bad| bad.lo()..=bad.hi()) {
+                    self.discard(height, &mut dropped.effects).await?;
+                }
+                for bad in bad.ranges() {
+                    dropped.effects.push(self.remove(&piece, *bad).await?);
+                    dropped.any = true;
+                    if dropped.effects.len() >= EFFECTS_MAX {
+                        let effects = std::mem::take(&mut dropped.effects);
+                        self.unit.commit(&Commit { state: None, ack: Ack::Nothing, effects }).await?;
+                    }
+                }
+            }
+        }
+        Ok(dropped)
+    }
+
+    /// The heights of a held piece for which no good file stands, or another block than the links and the index say.
+    async fn bad(&self, piece: &Piece, part: HeightRange) -> Result<HeightSet, Error> {
+        let top = self.files.wanted_at(piece, part.hi()).await?;
+        let verdicts = self.files.check_range(part, top).await?;
+        self.unit.progress();
+        let is_good = |verdict: &Verdict| match verdict {
+            Verdict::Good(id) => id.height > piece.range.lo() || id.parent == piece.parent,
+            Verdict::Missing
+            | Verdict::Altered { .. }
+            | Verdict::NoDigest(_)
+            | Verdict::Other { .. }
+            | Verdict::Several(_) => false,
         };
-        let (mut lo, mut hi) = (bad.lo(), bad.hi().min(piece.range.hi()));
+        Ok(verdicts.iter().filter(|(_, v)| !is_good(v)).map(|(height, _)| HeightRange::one(*height)).collect())
+    }
+
+    /// Moves the altered files of a height to the trash. Good ones stay: another block's, or one whose index is wrong.
+    async fn discard(&self, height: Height, effects: &mut Vec<Effect>) -> Result<(), Error> {
+        for stored in self.files.read(height).await? {
+            if let Verdict::Altered { hash, reason } = stored.verdict {
+                let moved = self.files.discard_bad(height, &hash).await?;
+                tracing::warn!(unit = %self.unit.lease.unit(), height, %hash, reason, "bad block moved to the trash");
+                let item = serde_json::json!({ "height": height, "hash": hash, "reason": reason, "files": moved });
+                effects.push(Effect::Trash { item: item.to_string(), capacity: TRASH_MAX });
+            }
+        }
+        self.unit.progress();
+        Ok(())
+    }
+
+    /// The effect that takes `bad` out of a held piece, with the edges that stay. Where a neighbour cannot be told
+    /// for sure it goes too: a height that is dropped needlessly is only fetched again.
+    async fn remove(&self, piece: &Piece, bad: HeightRange) -> Result<Effect, Error> {
+        let (mut lo, mut hi) = (bad.lo(), bad.hi());
         let mut below = None;
         while lo > piece.range.lo() {
-            below = self.only_good(lo - 1).await?.map(|(hash, _)| hash);
+            below = self.only_good(lo - 1).await?;
             if below.is_some() {
                 break;
             }
@@ -260,7 +274,7 @@ impl GapDetector {
         }
         let mut above = None;
         while hi < piece.range.hi() {
-            above = self.only_good(hi + 1).await?.map(|(_, parent)| parent);
+            above = self.files.wanted_at(piece, hi).await?;
             if above.is_some() {
                 break;
             }
@@ -271,10 +285,10 @@ impl GapDetector {
         Ok(Effect::Remove { range, below, above })
     }
 
-    /// Hash and parent of the one good block at a height; none if there is none, or more than one.
-    async fn only_good(&self, height: Height) -> Result<Option<(BlockHash, BlockHash)>, Error> {
+    /// The hash of the one good block at a height; none if there is none, or more than one.
+    async fn only_good(&self, height: Height) -> Result<Option<BlockHash>, Error> {
         let mut good = self.files.read(height).await?.into_iter().filter_map(|stored| match stored.verdict {
-            Verdict::Good(id) => Some((id.hash, id.parent)),
+            Verdict::Good(id) => Some(id.hash),
             Verdict::Missing
             | Verdict::Altered { .. }
             | Verdict::NoDigest(_)
@@ -285,15 +299,13 @@ impl GapDetector {
     }
 }
 
-/// The held part of a range.
-async fn held_within(
-    store: &crate::store::Store,
-    link: &crate::store::link::Link,
-    pipeline: &PipelineId,
-    range: HeightRange,
-) -> Result<HeightSet, Error> {
-    let pieces = store.held(link, pipeline, range).await?;
-    Ok(pieces.iter().filter_map(|piece| piece.range.intersect(range)).collect())
+/// What `blocks verify` found and this actor agrees with.
+#[derive(Debug, Default)]
+struct Dropped {
+    /// Not committed yet.
+    effects: Vec<Effect>,
+    /// Some heights are no longer held.
+    any: bool,
 }
 
 /// The heights that somebody doubts.

@@ -19,6 +19,7 @@ use crate::sinks::BlockFiles;
 use crate::sources::{Absence, Chain, Fetched};
 use crate::store::StoreError;
 use crate::store::effect::{Commit, Effect, Outgoing};
+use crate::store::heights::PAGE;
 
 /// The actor: handles and bounds only.
 #[derive(Clone)]
@@ -106,11 +107,17 @@ impl GapFixer {
     async fn missing(&self, range: HeightRange) -> Result<HeightSet, Error> {
         let (store, link) = (self.unit.lease.store(), self.unit.lease.link());
         let mut missing = HeightSet::from_iter([range]);
-        for piece in store.held(link, self.unit.pipeline(), range).await? {
-            missing.remove(piece.range);
+        let mut rest = Some(range);
+        while let Some(part) = rest {
+            let held = store.held(link, self.unit.pipeline(), part).await?;
+            held.iter().for_each(|piece| missing.remove(piece.range));
+            rest = held.last().filter(|_| held.len() >= PAGE).and_then(|last| above(last.range, range));
         }
-        for parked in store.parked(link, self.unit.pipeline(), range).await? {
-            missing.remove(parked.range);
+        rest = missing.hull();
+        while let Some(part) = rest {
+            let parked = store.parked(link, self.unit.pipeline(), part).await?;
+            parked.iter().for_each(|parked| missing.remove(parked.range));
+            rest = parked.last().filter(|_| parked.len() >= PAGE).and_then(|last| above(last.range, range));
         }
         Ok(missing)
     }
@@ -204,6 +211,11 @@ impl GapFixer {
         effects.push(Effect::Cover { range, resent: plan.resend.iter().map(|(range, _)| *range).collect() });
         Ok(Commit { state: None, ack: claimed.ack, effects })
     }
+}
+
+/// The part of `whole` above `seen`.
+fn above(seen: HeightRange, whole: HeightRange) -> Option<HeightRange> {
+    HeightRange::new(seen.hi() + 1, whole.hi()).ok()
 }
 
 /// A task that is set aside parks its heights in the same commit: they must not be missed in silence.

@@ -18,7 +18,7 @@ use std::time::Duration;
 use futures_util::stream::{self, StreamExt, TryStreamExt};
 use tokio::sync::Semaphore;
 
-use crate::messages::block::{Block, BlockHash, BlockRef};
+use crate::messages::block::{Block, BlockHash, BlockRef, Piece};
 use crate::messages::heights::{Height, HeightRange, HeightSet};
 
 use super::block_check::{StoredBlock, Verdict, hashes_at};
@@ -39,6 +39,9 @@ const TASK_BLOCKS_MAX: usize = 16;
 
 /// How many threads read at a time: a check on a disk that hangs holds these, and no more.
 const READERS_MAX: usize = 4;
+
+/// How far [`BlockFiles::wanted_at`] climbs: above the deepest reorganisation that is followed.
+pub const CLIMB_MAX: u64 = 1_024;
 
 /// Heights whose bytes are read at a time: bounds memory.
 pub const READ_HEIGHTS_MAX: u64 = 250;
@@ -168,6 +171,34 @@ impl BlockFiles {
             return Err(SinkError::refused(&self.room.blocks, reason));
         }
         self.look(move |room| room.judge().range(range, top)).await
+    }
+
+    /// The hash that the block at a height of a held piece must have: the parent that the block above names. Where a
+    /// reorg left several blocks above, or one of them is lost, it climbs to the next that stands alone, at most
+    /// [`CLIMB_MAX`] heights. None if nothing tells.
+    pub async fn wanted_at(&self, piece: &Piece, height: Height) -> Result<Option<BlockHash>, SinkError> {
+        let hi = piece.range.hi();
+        if height >= hi {
+            return Ok((height == hi).then(|| piece.hash.clone()));
+        }
+        let last = hi.min(height.saturating_add(CLIMB_MAX));
+        let (mut top, mut wanted) = (height, None);
+        while top < last && wanted.is_none() {
+            top += 1;
+            wanted = match self.check(top, None).await? {
+                _ if top == hi => Some(piece.hash.clone()),
+                Verdict::Good(id) => Some(id.hash),
+                Verdict::Missing
+                | Verdict::Altered { .. }
+                | Verdict::NoDigest(_)
+                | Verdict::Other { .. }
+                | Verdict::Several(_) => None,
+            };
+        }
+        let above =
+            HeightRange::new(height + 1, top).map_err(|reason| SinkError::refused(&self.room.blocks, reason))?;
+        let verdicts = self.check_range(above, wanted).await?;
+        Ok(verdicts.first().and_then(|(_, verdict)| verdict.wanted_below().cloned()))
     }
 
     /// Moves a block and its meta to the trash, durably, and returns their names there; none that were not there.

@@ -87,9 +87,13 @@ pub async fn open_stores(
     let mut stores = BTreeMap::new();
     for (name, section) in &settings.blocks {
         let pipeline = PipelineId::new(Kind::Blocks, name);
+        // First of all: nothing may be written into a folder that is another one's.
+        claim_store(section, store, link, &pipeline).await?;
         let files = BlockFiles::open(&section.store, incarnation.as_str(), evm::identity, STORE_WRITERS)
             .map_err(|error| StartError::Refused(error.to_string()))?;
-        claim_store(section, store, link, &pipeline).await?;
+        if section.start == Start::Latest && store.fact(link, &pipeline, "start").await?.is_none() {
+            pin_start(&files, store, link, &pipeline).await?;
+        }
         stores.insert(name.clone(), files);
     }
     Ok(stores)
@@ -97,6 +101,16 @@ pub async fn open_stores(
 
 /// Files written at a time by one node in one store.
 const STORE_WRITERS: usize = 4;
+
+/// After an emptied Redis `start = "latest"` still means what it meant: the lowest block of the store, not the head of
+/// today, or the heights between would be missed in silence.
+async fn pin_start(files: &BlockFiles, store: &Store, link: &Link, pipeline: &PipelineId) -> Result<(), StartError> {
+    let heights = files.heights().await.map_err(|error| StartError::Refused(error.to_string()))?;
+    if let Some(hull) = heights.hull() {
+        store.fact_once(link, pipeline, "start", &hull.lo().to_string()).await?;
+    }
+    Ok(())
+}
 
 /// Makes the folder's marker and Redis agree, or refuses.
 async fn claim_store(

@@ -10,7 +10,7 @@ use crate::cli::output::say;
 use crate::cli::words::grouped;
 use crate::ids::RandomId;
 use crate::messages::heights::{Height, HeightRange};
-use crate::sinks::BlockFiles;
+use crate::sinks::{BlockFiles, Verdict};
 use crate::sources::evm;
 
 /// Opens a store for reading; the incarnation only names temporary files.
@@ -120,6 +120,12 @@ pub(super) async fn get(desk: &Desk, chosen: &Chosen, height: Height, meta: bool
         eprintln!("gapless: height {height} is held, but its file is gone; run: gapless blocks verify {height}");
         return Ok(Exit::found());
     };
+    if let Verdict::Altered { reason, .. } = &block.verdict {
+        eprintln!(
+            "gapless: the file of height {height} is not what was stored: {reason}; run: gapless blocks verify {height}"
+        );
+        return Ok(Exit::found());
+    }
     if meta {
         let line = block.meta.as_ref().map(serde_json::to_string).transpose();
         say(&line.ok().flatten().unwrap_or_else(|| "{}".to_owned()));

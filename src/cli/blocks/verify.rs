@@ -85,13 +85,9 @@ async fn judge(
     progress: &mut Progress,
 ) -> Result<Vec<Found>, Exit> {
     let mut found = Vec::new();
-    // The whole piece above the range need not be read: its own blocks say what belongs, chunk by chunk.
+    // The whole piece above the range need not be read: the blocks right above it say what belongs.
     let Some(part) = piece.range.intersect(range) else { return Ok(found) };
-    let mut top = if part.hi() == piece.range.hi() { Some(piece.hash.clone()) } else { None };
-    if top.is_none() {
-        let above = files.check(part.hi() + 1, None).await.map_err(|e| Exit::usage(&e.to_string()))?;
-        top = above.wanted_below().cloned();
-    }
+    let mut top = files.wanted_at(piece, part.hi()).await.map_err(|e| Exit::usage(&e.to_string()))?;
     let mut hi = part.hi();
     loop {
         let lo = part.lo().max(hi.saturating_sub(STEP - 1));
@@ -141,11 +137,9 @@ pub(super) async fn belonging(desk: &Desk, chosen: &Chosen, height: Height) -> R
     let one = HeightRange::one(height);
     let held = desk.store.held(&desk.link, &chosen.pipeline, one).await.map_err(fault)?;
     match held.into_iter().find(|piece| piece.range.contains(height)) {
-        Some(piece) if piece.range.hi() == height => Ok(Some(piece.hash)),
-        Some(_) => {
+        Some(piece) => {
             let files = super::show::open(chosen)?;
-            let above = files.check(height + 1, None).await.map_err(|e| Exit::usage(&e.to_string()))?;
-            Ok(above.wanted_below().cloned())
+            files.wanted_at(&piece, height).await.map_err(|e| Exit::usage(&e.to_string()))
         }
         None => Ok(None),
     }

@@ -59,6 +59,8 @@ pub struct ChainArgs {
     /// malformed=0.005   0.5 % of requests: cut off, or another block than was asked for
     /// short_batch=0.01  1 % of batches: up to half of the answers are missing
     /// reorder=0.5       half of the batches: answers in another order, as the protocol allows
+    /// hole=100..120     these heights are never known, as on a node that lost them
+    /// pruned=0..50      these heights were thrown away: error 4444
     ///
     /// Which request is hit follows from the seed and the request's number.
     /// No fault changes a block.

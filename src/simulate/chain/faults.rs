@@ -10,6 +10,9 @@
 //!          | "malformed=" SHARE               of requests: the JSON is cut off, or one block is another one
 //!          | "short_batch=" SHARE             of batches: up to half of the answers are left out
 //!          | "reorder=" SHARE                 of batches: the answers come in another order, which is allowed
+//!          | "hole=" HEIGHTS                  of these heights nothing is known, ever: null
+//!          | "pruned=" HEIGHTS                these heights were thrown away: JSON-RPC error 4444
+//! HEIGHTS  = NUMBER [".." NUMBER]             one height, or both ends included
 //! SHARE    = 0 to 1, for example 0.01
 //! DURATION = NUMBER ("ms" | "s" | "m"), for example 800ms, 2.5s
 //! ```
@@ -17,6 +20,8 @@
 use std::fmt;
 use std::str::FromStr;
 use std::time::Duration;
+
+use crate::messages::heights::HeightRange;
 
 /// The longest duration in a plan.
 const DURATION_MAX: Duration = Duration::from_secs(86_400);
@@ -40,6 +45,10 @@ pub struct FaultPlan {
     pub short_batch: f64,
     /// The share of batches whose answers come in another order.
     pub reorder: f64,
+    /// Heights that are never known.
+    pub hole: Option<HeightRange>,
+    /// Heights that the node no longer keeps.
+    pub pruned: Option<HeightRange>,
 }
 
 /// An outage that comes back.
@@ -102,9 +111,12 @@ impl FaultPlan {
             "malformed" => self.malformed = share(value)?,
             "short_batch" => self.short_batch = share(value)?,
             "reorder" => self.reorder = share(value)?,
+            "hole" => self.hole = Some(value.parse()?),
+            "pruned" => self.pruned = Some(value.parse()?),
             _ => {
                 return Err(format!(
-                    "`{name}` is unknown; there are outage, 429, slow, null, error, malformed, short_batch, reorder"
+                    "`{name}` is unknown; there are outage, 429, slow, null, error, malformed, short_batch, reorder, \
+                     hole, pruned"
                 ));
             }
         }
@@ -163,6 +175,9 @@ impl fmt::Display for FaultPlan {
         if let Some(slow) = self.slow {
             parts.push(format!("slow={}:{}ms", slow.share, millis(slow.delay)));
         }
+        for (name, heights) in [("hole", self.hole), ("pruned", self.pruned)] {
+            parts.extend(heights.map(|heights| format!("{name}={heights}")));
+        }
         if parts.is_empty() { f.write_str("none") } else { f.write_str(&parts.join(",")) }
     }
 }
@@ -188,7 +203,7 @@ mod tests {
             error: 0.01,
             malformed: 0.005,
             short_batch: 0.01,
-            reorder: 0.0,
+            ..FaultPlan::default()
         };
         assert_eq!(plan, expected);
         assert_eq!("none".parse(), Ok(FaultPlan::default()));
@@ -212,6 +227,8 @@ mod tests {
             ("slow=0.1:99999m", "is no duration"),
             ("slow=0.1:5µs", "is no duration"),
             ("429=0.1,", "fault ``"),
+            ("hole=9..3", "runs backwards"),
+            ("pruned=x", "`x` is no height"),
         ];
         for (text, reason) in cases {
             let fault = text.parse::<FaultPlan>().expect_err(text);
@@ -237,6 +254,7 @@ mod tests {
             shares in prop::array::uniform6(0.0..=1.0f64),
             outage in prop::option::of((2u64..100_000, 1u64..100)),
             slow in prop::option::of((0.0..=1.0f64, 1u64..10_000)),
+            heights in prop::option::of((0u64..1000, 0u64..1000)),
         ) {
             let [limited, null, error, malformed, short_batch, reorder] = shares;
             let outage = outage.map(|(every, part)| Outage {
@@ -244,7 +262,9 @@ mod tests {
                 down: Duration::from_millis((every * part / 100).max(1).min(every - 1)),
             });
             let slow = slow.map(|(share, delay)| Slow { share, delay: Duration::from_millis(delay) });
-            let plan = FaultPlan { outage, limited, slow, null, error, malformed, short_batch, reorder };
+            let hole = heights.and_then(|(lo, more)| HeightRange::new(lo, lo + more).ok());
+            let plan =
+                FaultPlan { outage, limited, slow, null, error, malformed, short_batch, reorder, hole, pruned: hole };
             prop_assert_eq!(plan.to_string().parse(), Ok(plan));
         }
     }

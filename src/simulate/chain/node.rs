@@ -10,7 +10,7 @@ use serde_json::value::RawValue;
 use super::noise::Noise;
 use super::template::put_quantity;
 use super::{ChainPlan, SimChain};
-use crate::messages::heights::{HEIGHT_MAX, Height};
+use crate::messages::heights::{HEIGHT_MAX, Height, HeightRange};
 
 /// Most calls of one batch, as in geth.
 pub(super) const BATCH_MAX: usize = 1000;
@@ -30,6 +30,8 @@ pub(super) struct Node {
     block_time: Option<Duration>,
     started: Instant,
     advanced: AtomicU64,
+    hole: Option<HeightRange>,
+    pruned: Option<HeightRange>,
 }
 
 /// What goes wrong while one request is answered.
@@ -76,6 +78,8 @@ impl Node {
             block_time: plan.block_time,
             started: Instant::now(),
             advanced: AtomicU64::new(0),
+            hole: plan.faults.hole,
+            pruned: plan.faults.pruned,
         }
     }
 
@@ -190,7 +194,11 @@ impl Node {
                 let (place, full) = block_params(params)?;
                 let head = self.head();
                 let height = self.height(&place, head)?;
-                let lost = height + NULL_HEIGHTS > head && twists.noise.hit(twists.null);
+                let within = |range: Option<HeightRange>| range.is_some_and(|range| range.contains(height));
+                if within(self.pruned) {
+                    return Err(fault(4444, "pruned history unavailable"));
+                }
+                let lost = within(self.hole) || (height + NULL_HEIGHTS > head && twists.noise.hit(twists.null));
                 self.put_block((!lost && height <= head).then_some((height, 0)), full, twists, out);
             }
             "eth_getBlockByHash" => {

@@ -1,0 +1,186 @@
+//! Two actors, two branches, one height between them: whatever the order, blocks that do not link are never held side
+//! by side. The actors are real, the chain is ours to stop at any answer.
+
+use std::collections::BTreeSet;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use futures_util::future::BoxFuture;
+use gapless::actors::collector::{Collector, FollowPlan};
+use gapless::actors::gap_fixer::{FixPlan, GapFixer};
+use gapless::actors::turn;
+use gapless::ids::{Address, Kind, PipelineId, RandomId, UnitId};
+use gapless::messages::gap::GapTask;
+use gapless::messages::heights::{Height, HeightRange};
+use gapless::simulate::chain::SimChain;
+use gapless::sinks::BlockFiles;
+use gapless::sources::{ChainIdentity, ChainSource, Fetched, SourceError, evm};
+use gapless::store::Store;
+use gapless::store::effect::Outgoing;
+use gapless::store::lease::Mail;
+use gapless::store::link::{Class, Health, Link, Patience};
+use gapless::store::membership::NodeInfo;
+use gapless::store::options::StoreOptions;
+use gapless::supervisor::life::{Factory, UnitSpec};
+use gapless::supervisor::placement::Placement;
+use gapless::supervisor::{self, SupervisorOptions};
+use gapless::telemetry::metrics::Metrics;
+use tokio::sync::Notify;
+
+use crate::oracle;
+use crate::sim::plan;
+use crate::support::redis::RedisServer;
+use crate::support::wait;
+
+/// A source that serves one branch, and stops with its answer in hand where it is told to.
+struct Staged {
+    chain: SimChain,
+    branch: u32,
+    head: Height,
+    /// Ranges that were asked for, the answer of each held back until `go`.
+    asked: Mutex<BTreeSet<Height>>,
+    holds: bool,
+    go: Notify,
+}
+
+impl Staged {
+    fn new(branch: u32, head: Height, holds: bool) -> Arc<Self> {
+        let chain = SimChain::new(&plan(21, head));
+        Arc::new(Self { chain, branch, head, asked: Mutex::default(), holds, go: Notify::new() })
+    }
+}
+
+impl ChainSource for Staged {
+    fn expect_chain(&self, _: &str) {}
+
+    fn identity(&self) -> BoxFuture<'_, Result<ChainIdentity, SourceError>> {
+        Box::pin(async { Ok(ChainIdentity { chain_id: "1337".to_owned() }) })
+    }
+
+    fn head(&self) -> BoxFuture<'_, Result<Height, SourceError>> {
+        Box::pin(async { Ok(self.head) })
+    }
+
+    fn blocks(&self, range: HeightRange) -> BoxFuture<'_, Result<Vec<Fetched>, SourceError>> {
+        Box::pin(async move {
+            let first = self.asked.lock().expect("the list").insert(range.lo());
+            if self.holds && first {
+                self.go.notified().await;
+            }
+            let block = |height| Fetched::Block(self.chain.block(height, self.branch).into());
+            Ok((range.lo()..=range.hi()).map(block).collect())
+        })
+    }
+}
+
+struct Stage {
+    redis: RedisServer,
+    folder: tempfile::TempDir,
+    link: Link,
+    store: Store,
+    pipeline: PipelineId,
+}
+
+impl Stage {
+    async fn new() -> Self {
+        let redis = RedisServer::start();
+        let mut options = StoreOptions::at(&redis.url());
+        options.lease = Duration::from_secs(5);
+        let patience = Patience::For(Duration::from_secs(15));
+        let link = Link::new(Arc::new(options), Arc::new(Health::default()), Class::Command, patience);
+        let store = Store::new("t", "one", RandomId::new());
+        let pipeline = PipelineId::new(Kind::Blocks, "main");
+        store.claim_cluster(&link, &store.cluster).await.expect("a cluster id");
+        store.mark_pipeline(&link, &pipeline, false).await.expect("a mark");
+        store.fact_once(&link, &pipeline, "chain_id", "1337").await.expect("a fact");
+        Self { redis, folder: tempfile::tempdir().expect("a folder"), link, store, pipeline }
+    }
+
+    fn files(&self) -> BlockFiles {
+        BlockFiles::open(self.folder.path(), RandomId::new().as_str(), evm::identity, 2).expect("a store")
+    }
+
+    /// Runs units on a supervisor of their own; they end with the actix system of the test.
+    fn run(&self, id: UnitId, mail: Mail, placement: Placement, factory: Factory) -> supervisor::Handle {
+        let me = NodeInfo {
+            name: "one".to_owned(),
+            incarnation: RandomId::new(),
+            runs: vec![Address::new(&id.pipeline, &id.actor).to_string()],
+            format: 1,
+            ..NodeInfo::default()
+        };
+        let spec = UnitSpec { id, mail, placement, idle_poll: Duration::from_millis(200), factory };
+        let options = SupervisorOptions { workers: 1, ..SupervisorOptions::default() };
+        let running = supervisor::start(options, self.store.clone(), &self.link, Metrics::new(), me, vec![spec]);
+        running.expect("a supervisor").0
+    }
+
+    fn collector(&self, source: Arc<Staged>) -> supervisor::Handle {
+        let follow = FollowPlan {
+            start: Some(0),
+            end: None,
+            chain_id: None,
+            confirmations: 10,
+            batch: 20,
+            poll: Duration::from_millis(100),
+            capacity: 100,
+        };
+        let files = self.files();
+        let factory: Factory = Arc::new(move |unit| {
+            turn::live(Collector { unit, source: source.clone(), files: files.clone(), plan: follow.clone() })
+        });
+        let id = UnitId::exclusive(&self.pipeline, "collector");
+        self.run(id, Mail::Offset, Placement::Exclusive, factory)
+    }
+
+    fn fixer(&self, source: Arc<Staged>) -> supervisor::Handle {
+        let fix = FixPlan {
+            batch: 20,
+            capacity: 100,
+            tries_max: 2,
+            pause_min: Duration::from_millis(10),
+            pause_max: Duration::from_millis(20),
+        };
+        let files = self.files();
+        let factory: Factory = Arc::new(move |unit| {
+            turn::live(GapFixer { unit, source: source.clone(), files: files.clone(), plan: fix.clone() })
+        });
+        let id = UnitId::slot(&self.pipeline, "gap_fixer", 0);
+        self.run(id, Mail::Pool, Placement::Shared, factory)
+    }
+
+    async fn ask(&self, lo: Height, hi: Height) {
+        let task = GapTask::Fill { range: HeightRange::new(lo, hi).expect("a range"), tries: 0 };
+        let to = Address::new(&self.pipeline, "gap_fixer");
+        let message = Outgoing::new(&task).expect("a message");
+        self.store.send(&self.link, &to, 100, None, &message).await.expect("sent");
+    }
+}
+
+#[actix_rt::test]
+async fn link_race_with_reorg() {
+    let stage = Stage::new().await;
+    let (old, new) = (Staged::new(0, 109, true), Staged::new(1, 109, false));
+    stage.ask(90, 99).await;
+    let _fixer = stage.fixer(old.clone());
+    wait::until_true("the old branch to be fetched", || old.asked.lock().expect("the list").contains(&90)).await;
+    // While the fixer has 90..99 of the old branch in hand, the collector commits 100.. of the new one.
+    let _collector = stage.collector(new.clone());
+    wait::until_true("the new branch to be held", || oracle::bounds(&stage.redis, "main") == [(100, 109)]).await;
+    old.go.notify_one();
+    wait::until_true("the task to be settled", || {
+        let held: u64 = oracle::bounds(&stage.redis, "main").iter().map(|(lo, hi)| hi + 1 - lo).sum();
+        let parked: u64 = oracle::parked(&stage.redis, "main").iter().map(|(lo, hi, _)| hi + 1 - lo).sum();
+        held + parked == 20
+    })
+    .await;
+    let held = oracle::held(&stage.redis, "main");
+    assert_eq!(oracle::bounds(&stage.redis, "main"), [(90, 98), (100, 109)]);
+    assert_eq!(held[0].hash, old.chain.block(98, 0).hash.as_str());
+    assert_eq!(held[1].parent, old.chain.block(99, 1).hash.as_str());
+    let parked = oracle::parked(&stage.redis, "main");
+    let [(99, 99, reason)] = &parked[..] else { panic!("{parked:?}") };
+    let (theirs, ours) = (old.chain.block(99, 1).hash, old.chain.block(99, 0).hash);
+    assert!(reason.contains(&format!("links disagree: 100 names the parent {theirs}, but 99 is {ours}")), "{reason}");
+    actix_rt::System::current().stop();
+}

@@ -1,0 +1,18 @@
+//! The blocks pipeline end to end: real nodes, a real Redis, a real EVM node where there is one, and chains whose every
+//! block the test computes for itself. One binary, because each test binary links the world.
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod chains;
+mod faults;
+mod link_race;
+mod oracle;
+mod parked;
+mod ranges;
+mod real_node;
+mod refusals;
+mod sim;
+mod trouble;
+mod verify;
+mod world;
