@@ -87,7 +87,7 @@ impl GapFixer {
             if catch.blocks.is_empty() {
                 return Err(error);
             }
-            tracing::warn!(unit = %self.unit.lease.unit(), %error, "the rest of the task is sent on");
+            tracing::debug!(unit = %self.unit.lease.unit(), %error, "the rest of the task is sent on");
         }
         self.unit.point(CrashPoint::AfterApply).await;
         self.settle(range, tries, catch, &claimed).await?;

@@ -9,13 +9,19 @@ use tokio::sync::OnceCell;
 use crate::config::{OnlyFilter, Settings};
 use crate::http::{self, HttpState};
 use crate::ids::RandomId;
+use crate::store::Store;
 use crate::store::error::StoreError;
+use crate::store::link::{Link, Patience};
 use crate::store::membership::NodeInfo;
+use crate::store::options::Place;
 use crate::supervisor::node::{self, StartError};
 use crate::supervisor::{self, Ended, SupervisorOptions, wiring};
 use crate::telemetry::metrics::Metrics;
 
 use super::exit::Exit;
+
+/// How long a node that could not start asks whether others use its managed Redis.
+const LAST_LOOK: std::time::Duration = std::time::Duration::from_secs(1);
 
 /// What `run` is told beside the configuration.
 #[derive(Debug, Clone, Default)]
@@ -83,11 +89,18 @@ async fn live(settings: Settings, only: OnlyFilter, accept_data_loss: bool) -> E
     let me = describe(&settings, &only);
     let ready = tokio::select! {
         ready = prepare(&settings, &only, &link, accept_data_loss, &me.incarnation) => ready,
-        () = signals.next() => return Exit::good(),
+        () = signals.next() => {
+            tracing::info!("told to stop before redis answered; good-bye");
+            leave_managed(&settings, &link).await;
+            return Exit::good();
+        }
     };
     let (store, specs) = match ready {
         Ok(ready) => ready,
-        Err(error) => return refused(&error),
+        Err(error) => {
+            leave_managed(&settings, &link).await;
+            return refused(&error);
+        }
     };
     let node = me.incarnation.clone();
     tracing::info!(node = me.name, incarnation = node.short(), units = specs.len(), "node started");
@@ -120,13 +133,13 @@ async fn live(settings: Settings, only: OnlyFilter, accept_data_loss: bool) -> E
     }
 }
 
-type Ready = (crate::store::Store, Vec<supervisor::life::UnitSpec>);
+type Ready = (Store, Vec<supervisor::life::UnitSpec>);
 
 /// Everything before the first unit: Redis judged, pipelines marked, stores of files checked.
 async fn prepare(
     settings: &Arc<Settings>,
     only: &OnlyFilter,
-    link: &crate::store::link::Link,
+    link: &Link,
     accept_data_loss: bool,
     incarnation: &RandomId,
 ) -> Result<Ready, StartError> {
@@ -165,12 +178,30 @@ fn describe(settings: &Settings, only: &OnlyFilter) -> NodeInfo {
 }
 
 /// The last node takes the managed server with it; a data set that nobody uses needs no server.
-async fn stop_managed(link: &crate::store::link::Link, others: usize) {
-    if let crate::store::options::Place::Managed(managed) = &link.options().place {
+async fn stop_managed(link: &Link, others: usize) {
+    if let Place::Managed(managed) = &link.options().place {
         if others > 0 {
             tracing::info!(others, "leaving the managed redis to the other nodes");
-        } else if let Err(reason) = managed.shutdown().await {
+            return;
+        }
+        // What still listens is about to end with this process.
+        link.health().close();
+        if let Err(reason) = managed.shutdown().await {
             tracing::warn!(error = reason, "the managed redis was not stopped");
+        }
+    }
+}
+
+/// A node that never started leaves no server behind that only it has wanted.
+async fn leave_managed(settings: &Settings, link: &Link) {
+    if let Place::Managed(managed) = &link.options().place
+        && managed.is_running().unwrap_or(false)
+    {
+        let link = link.with_patience(Patience::For(LAST_LOOK));
+        let store = Store::new(&settings.redis.prefix, &settings.node.name, RandomId::default());
+        // Without an answer nobody can tell whether others use it: it stays.
+        if let Ok(nodes) = store.nodes(&link).await {
+            stop_managed(&link, nodes.len()).await;
         }
     }
 }

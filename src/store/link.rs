@@ -42,6 +42,7 @@ pub enum Patience {
 #[derive(Debug, Default)]
 pub struct Health {
     down: AtomicBool,
+    closing: AtomicBool,
     /// Wakes those who pause between two tries: one connection has found Redis again.
     up: Notify,
     /// Connections opened since the start.
@@ -56,7 +57,15 @@ impl Health {
         self.down.load(Ordering::Relaxed)
     }
 
+    /// From now on a Redis that goes away is no news: this process ends it, or itself.
+    pub fn close(&self) {
+        self.closing.store(true, Ordering::Relaxed);
+    }
+
     fn set_down(&self, down: bool, address: &str, reason: &str) {
+        if self.closing.load(Ordering::Relaxed) {
+            return;
+        }
         if self.down.swap(down, Ordering::Relaxed) == down {
             return;
         }
@@ -319,14 +328,17 @@ impl<'a> Retry<'a> {
     }
 
     async fn after(&mut self, failure: Failure) -> Result<(), StoreError> {
-        let reason = match failure {
+        let (reason, stale) = match failure {
             Failure::Final(error) => return Err(error),
-            Failure::NoScript => "the script was lost twice".to_owned(),
-            Failure::Passing { reason, .. } => reason,
+            Failure::NoScript => ("the script was lost twice".to_owned(), false),
+            Failure::Passing { reason, dropped } => (reason, dropped && self.tries == 0),
         };
         let options = &self.inner.options;
         let address = options.address();
-        self.inner.health.set_down(true, &address, &reason);
+        // A connection that broke while it was idle says nothing of Redis: the next one tells.
+        if !stale {
+            self.inner.health.set_down(true, &address, &reason);
+        }
         self.inner.health.repeats_total.fetch_add(1, Ordering::Relaxed);
         if let Patience::For(limit) = self.inner.patience
             && self.started.elapsed() >= limit

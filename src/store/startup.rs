@@ -54,6 +54,9 @@ impl std::fmt::Display for Danger {
 impl Server {
     /// Asks the server.
     pub async fn ask(link: &Link) -> Result<Self, StoreError> {
+        // INFO is answered while the server still loads its data, and tells of settings that are not in force yet;
+        // PING is not.
+        link.call("PING", &redis::cmd("PING")).await?;
         let info = reply::text("INFO", link.call("INFO", redis::cmd("INFO").arg("everything")).await?)?;
         let field = |name: &str| {
             let line = info.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));

@@ -48,7 +48,12 @@ impl Supervisor {
         } else {
             LeaseMove::Acquired
         };
-        tracing::info!(unit = %id, token = %held.token, seq = held.seq, before, "started");
+        match kind {
+            LeaseMove::TakenOver => tracing::info!(unit = %id, from = before, commits = held.seq, "taken over"),
+            LeaseMove::Acquired | LeaseMove::Released | LeaseMove::Lost => {
+                tracing::info!(unit = %id, commits = held.seq, "started");
+            }
+        }
         if held.seq < slot.seq {
             let (from, to) = (held.seq + 1, slot.seq);
             tracing::warn!(unit = %id, from, to, "redis lost commits {from}..{to}; they are decided again");
@@ -83,7 +88,8 @@ impl Supervisor {
                 self.stop.get_or_insert(words);
             }
             Reaction::Restart | Reaction::GiveUp => {
-                tracing::error!(unit = %id, error = words, "cannot be acquired");
+                let again_in = self.options.restart.cooldown;
+                tracing::error!(unit = %id, error = words, ?again_in, "cannot be acquired");
                 slot.last_error = words;
                 slot.phase = Phase::Failed(Instant::now() + self.options.restart.cooldown);
             }
@@ -109,7 +115,8 @@ impl Supervisor {
             (End::Exit(Exit::Drained) | End::Cut, Some(Stopping::Drain(_)) | None) => self.release(unit),
             (End::Exit(Exit::Drained), Some(Stopping::Reload | Stopping::Hung)) => self.release(unit),
             (End::Exit(Exit::GivenUp(words)), _) => {
-                tracing::error!(unit = %id, error = words, "given up");
+                let again_in = self.options.restart.cooldown;
+                tracing::error!(unit = %id, error = words, ?again_in, "given up for a while");
                 slot.last_error = words;
                 slot.phase = Phase::Failed(Instant::now() + self.options.restart.cooldown);
                 self.release_keeping_phase(unit);
@@ -152,7 +159,7 @@ impl Supervisor {
                 slot.phase = Phase::BackOff(Instant::now() + pause, unit.clone());
             }
             Verdict::GiveUp(cooldown) => {
-                tracing::error!(unit = %id, error = words, ?cooldown, "failed too often; given up for a while");
+                tracing::error!(unit = %id, error = words, again_in = ?cooldown, "failed too often; given up for a while");
                 self.begin_life(&id, true);
                 if let Some(slot) = self.slots.get_mut(&id) {
                     slot.phase = Phase::Failed(Instant::now() + cooldown);

@@ -175,6 +175,7 @@ pub fn start(
         me_tx,
         nodes_tx,
     };
+    supervisor.slots.keys().for_each(|id| supervisor.metrics.begin_at_zero(id));
     let (ended_tx, ended_rx) = oneshot::channel();
     actix_rt::spawn(async move {
         let ended = supervisor.run(events_rx, hung_rx, drain_rx).await;
@@ -271,6 +272,7 @@ impl Supervisor {
             self.stop.get_or_insert(error.to_string());
             return;
         }
+        self.tell_members(&answer.nodes);
         self.nodes = answer.nodes;
         self.nodes_tx.send_replace(self.nodes.clone());
         let rankings = self.rankings();
@@ -280,6 +282,22 @@ impl Supervisor {
                 Some(known) => self.check_held(&id, &known, &seen, rank),
                 None => self.consider(&id, seen.left_ms == 0, rank),
             }
+        }
+    }
+
+    /// One line for each node that came or went.
+    fn tell_members(&self, now: &[NodeInfo]) {
+        let others = |nodes: &'_ [NodeInfo]| -> Vec<NodeInfo> {
+            nodes.iter().filter(|node| node.incarnation != self.me.incarnation).cloned().collect()
+        };
+        let (before, now) = (others(&self.nodes), others(now));
+        let lacks = |nodes: &[NodeInfo], node: &NodeInfo| nodes.iter().all(|n| n.incarnation != node.incarnation);
+        for node in now.iter().filter(|node| lacks(&before, node)) {
+            tracing::info!(node = node.name, incarnation = node.incarnation.short(), "another node is there");
+        }
+        for node in before.iter().filter(|node| lacks(&now, node)) {
+            let how = if node.draining { "drained" } else { "its heartbeat stopped" };
+            tracing::info!(node = node.name, incarnation = node.incarnation.short(), how, "a node is gone");
         }
     }
 

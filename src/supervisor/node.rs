@@ -201,15 +201,30 @@ impl Memory {
         }
     }
 
-    /// A crash in between leaves an empty file, which remembers nothing: as before the first start.
+    /// Written aside and linked to its name, and only if it says something new: a crash in between leaves the old
+    /// memory or none, which is how a first start begins, never half of one.
     fn write(&self, id: &RandomId) -> Result<(), StartError> {
+        if self.read()?.as_ref() == Some(id) {
+            return Ok(());
+        }
+        let aside = self.path.with_extension(RandomId::new().short());
         let write = || {
             if let Some(folder) = self.path.parent() {
                 fs::create_dir_all(folder)?;
             }
-            let mut file = fs::File::create(&self.path)?;
+            let mut file = fs::File::create(&aside)?;
             writeln!(file, "{id}")?;
-            file.sync_all()
+            file.sync_all()?;
+            match fs::remove_file(&self.path) {
+                Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error),
+                _ => {}
+            }
+            match fs::hard_link(&aside, &self.path) {
+                // Another node of this machine was faster; it read the same Redis.
+                Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => return Err(error),
+                _ => {}
+            }
+            fs::remove_file(&aside)
         };
         write().map_err(|error| self.fault(&error))
     }

@@ -30,7 +30,11 @@ where
     let filter = EnvFilter::builder()
         .parse(level)
         .map_err(|error| format!("log level `{}` cannot be understood: {error}", level.escape_debug()))?;
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(writer);
+    let builder = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(writer)
+        // A reader of the log that goes away must not take the node with it: no words about a line that was not written.
+        .log_internal_errors(false);
     Ok(match format {
         LogFormat::Text => Box::new(builder.with_ansi(colours).finish()),
         LogFormat::Json => Box::new(builder.json().flatten_event(true).finish()),

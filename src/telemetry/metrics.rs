@@ -11,6 +11,8 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::{Registry, Unit};
 
+use crate::ids::UnitId;
+
 /// Which actor of which pipeline.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct ActorLabels {
@@ -194,6 +196,20 @@ impl Metrics {
         r.register("ready", "1 while the node takes work", self.ready.clone());
         r.register("units_running", "units that run on this node", self.units_running.clone());
         r.register("units_failed", "units that this node gave up for a while", self.units_failed.clone());
+    }
+
+    /// Shows the counters of a unit's rare events from the start: a rate over a counter that appears with its first
+    /// event misses that event.
+    pub fn begin_at_zero(&self, unit: &UnitId) {
+        let (pipeline, actor) = (unit.pipeline.to_string(), unit.actor.clone());
+        let labels = ActorLabels { pipeline: pipeline.clone(), actor: actor.clone() };
+        for family in [&self.entries, &self.dead_letters, &self.rollbacks] {
+            drop(family.get_or_create(&labels));
+        }
+        for reason in [RestartReason::Error, RestartReason::Panic, RestartReason::Hang, RestartReason::Reload] {
+            let labels = RestartLabels { pipeline: pipeline.clone(), actor: actor.clone(), reason };
+            drop(self.restarts.get_or_create(&labels));
+        }
     }
 
     /// The text form.

@@ -36,6 +36,8 @@ pub enum Turn {
 
 /// The pause before a turn that waits for the world is decided again.
 const WAIT_MIN: Duration = Duration::from_millis(50);
+/// Pauses in a row before the log speaks of them: together about a second.
+const WAITS_UNTIL_NEWS: u64 = 4;
 /// The longest such pause, unless the world names a longer one.
 const WAIT_MAX: Duration = Duration::from_secs(5);
 /// The longest such pause for Redis: a mailbox that was full has room again as soon as somebody works on it.
@@ -105,8 +107,8 @@ where
             let pause = WAIT_MIN.saturating_mul(1 << tries.min(10)).min(longest);
             let pause = pause.mul_f64(rand::random_range(0.5..=1.0));
             let pause = pause.max(asked.unwrap_or_default().min(WAIT_ASKED_MAX));
-            // The first pause of a row is news, the rest is not.
-            if tries == 0 {
+            // A pause or two are everyday; a row of them is news, once.
+            if tries == WAITS_UNTIL_NEWS {
                 tracing::warn!(unit = %unit.lease.unit(), error = words, "waiting");
             } else {
                 tracing::debug!(unit = %unit.lease.unit(), error = words, ?pause, "still waiting");

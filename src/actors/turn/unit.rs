@@ -182,8 +182,11 @@ impl Unit {
     }
 
     pub(super) fn waits_reset(&self) {
-        if self.waits.swap(0, Ordering::Relaxed) > 0 {
+        let waits = self.waits.swap(0, Ordering::Relaxed);
+        if waits > super::WAITS_UNTIL_NEWS {
             tracing::info!(unit = %self.lease.unit(), "working again");
+        }
+        if waits > 0 {
             self.set_waiting(None);
         }
     }

@@ -84,7 +84,13 @@ impl Endpoint {
         state.chain = None;
         let (now, jitter) = (Instant::now(), rand::random());
         if state.health.failed(error, now, self.rest_min, self.rest_max, jitter) {
-            tracing::warn!(endpoint = self.shown, %error, "endpoint rests");
+            match error {
+                // Everyday life with a public endpoint.
+                SourceError::RateLimited { .. } => tracing::debug!(%error, "endpoint rests"),
+                SourceError::Unreachable { .. } | SourceError::Malformed { .. } | SourceError::WrongChain { .. } => {
+                    tracing::warn!(%error, "endpoint rests");
+                }
+            }
         }
     }
 
