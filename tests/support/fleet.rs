@@ -119,6 +119,8 @@ pub struct Node {
     pub name: String,
     folder: PathBuf,
     process: Option<Child>,
+    /// Bytes of the log at the last start.
+    log_before: u64,
     /// Processes started so far.
     pub starts: u32,
     /// How the last process that ended by itself did.
@@ -131,7 +133,7 @@ impl Node {
         let folder = folder.join(name);
         std::fs::create_dir_all(&folder).expect("a folder for the node");
         std::fs::write(folder.join("node.toml"), plan.toml(url, &folder.join("state"))).expect("a configuration");
-        Self { name: name.to_owned(), folder, process: None, starts: 0, last_end: None }
+        Self { name: name.to_owned(), folder, process: None, log_before: 0, starts: 0, last_end: None }
     }
 
     /// Starts its process.
@@ -144,6 +146,7 @@ impl Node {
         assert!(self.process.is_none(), "{} is running", self.name);
         self.starts += 1;
         let log = OpenOptions::new().create(true).append(true).open(self.log_path()).expect("a log file");
+        self.log_before = log.metadata().expect("its size").len();
         let child = Command::new(env!("CARGO_BIN_EXE_gapless"))
             .args(["run", "--node", &self.name, "--config"])
             .arg(self.folder.join("node.toml"))
@@ -170,6 +173,11 @@ impl Node {
         self.process = None;
         self.last_end = Some(ended);
         Some(ended)
+    }
+
+    /// Whether its process has logged anything since its start.
+    pub fn has_spoken(&self) -> bool {
+        std::fs::metadata(self.log_path()).is_ok_and(|log| log.len() > self.log_before)
     }
 
     /// The signal that ended its last process, if one did.
