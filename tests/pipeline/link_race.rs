@@ -37,7 +37,7 @@ struct Staged {
     chain: SimChain,
     branch: u32,
     head: Height,
-    /// Ranges that were asked for, the answer of each held back until `go`.
+    /// Where the ranges that were asked for begin; the first answer is held back until `go`.
     asked: Mutex<BTreeSet<Height>>,
     holds: bool,
     go: Notify,
@@ -63,7 +63,10 @@ impl ChainSource for Staged {
 
     fn blocks(&self, range: HeightRange) -> BoxFuture<'_, Result<Vec<Fetched>, SourceError>> {
         Box::pin(async move {
-            let first = self.asked.lock().expect("the list").insert(range.lo());
+            let first = {
+                let mut asked = self.asked.lock().expect("the list");
+                asked.insert(range.lo()) && asked.len() == 1
+            };
             if self.holds && first {
                 self.go.notified().await;
             }
