@@ -42,15 +42,16 @@ pub enum Verdict {
 }
 
 impl Verdict {
-    /// The hash that the height below must have, as far as this verdict tells.
+    /// The hash that the height below must have, as far as this verdict tells. Another block than the wanted one tells
+    /// nothing: it may be an orphan, whose parent is one too.
     pub fn wanted_below(&self) -> Option<&BlockHash> {
         match self {
-            Verdict::Good(id) | Verdict::NoDigest(id) | Verdict::Other { found: id, .. } => Some(&id.parent),
+            Verdict::Good(id) | Verdict::NoDigest(id) => Some(&id.parent),
             Verdict::Several(ids) => {
                 let first = ids.first()?;
                 ids.iter().all(|id| id.parent == first.parent).then_some(&first.parent)
             }
-            Verdict::Missing | Verdict::Altered { .. } => None,
+            Verdict::Missing | Verdict::Altered { .. } | Verdict::Other { .. } => None,
         }
     }
 }

@@ -6,12 +6,13 @@ mod support;
 
 mod chains;
 mod faults;
-mod link_race;
+
 mod oracle;
 mod parked;
 mod ranges;
 mod real_node;
 mod refusals;
+mod reorgs;
 mod sim;
 mod trouble;
 mod verify;

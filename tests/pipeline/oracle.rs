@@ -50,7 +50,7 @@ pub fn bounds(redis: &RedisServer, pipeline: &str) -> Vec<(u64, u64)> {
     held(redis, pipeline).iter().map(|held| (held.lo, held.hi)).collect()
 }
 
-/// The parked intervals with their reasons, ascending.
+/// The parked heights with their reasons, ascending; neighbours with the same reason are one.
 pub fn parked(redis: &RedisServer, pipeline: &str) -> Vec<(u64, u64, String)> {
     let members: Vec<String> = redis::cmd("ZRANGE")
         .arg(key(pipeline, "parked"))
@@ -63,7 +63,14 @@ pub fn parked(redis: &RedisServer, pipeline: &str) -> Vec<(u64, u64, String)> {
         let mut next = || parts.next().expect("a part");
         (next().parse().expect("a height"), next().parse().expect("a height"), next().to_owned())
     };
-    members.iter().map(parse).collect()
+    let mut all: Vec<(u64, u64, String)> = Vec::new();
+    for (lo, hi, reason) in members.iter().map(parse) {
+        match all.last_mut() {
+            Some(last) if last.1 + 1 == lo && last.2 == reason => last.1 = hi,
+            _ => all.push((lo, hi, reason)),
+        }
+    }
+    all
 }
 
 /// A fact; empty if there is none.

@@ -28,8 +28,8 @@ impl Index {
         let mut index = Self { chain_id: fact("chain_id"), head, start, held: Vec::new(), parked: Vec::new() };
         if let Some(range) = within.or(index.wanted(chosen)) {
             index.held = pages(range, |part| desk.store.held(&desk.link, &chosen.pipeline, part), |p| p.range).await?;
-            index.parked =
-                pages(range, |part| desk.store.parked(&desk.link, &chosen.pipeline, part), |p| p.range).await?;
+            let parked = pages(range, |part| desk.store.parked(&desk.link, &chosen.pipeline, part), |p| p.range);
+            index.parked = joined(parked.await?);
         }
         Ok(index)
     }
@@ -68,6 +68,20 @@ impl Index {
     pub fn parked_count(&self) -> u64 {
         self.parked.iter().map(|parked| parked.range.count()).sum()
     }
+}
+
+/// Neighbours that were parked for the same reason, task by task, are one range to people.
+fn joined(parked: Vec<Parked>) -> Vec<Parked> {
+    let mut all: Vec<Parked> = Vec::new();
+    for parked in parked {
+        match all.last_mut() {
+            Some(last) if last.range.hi() + 1 == parked.range.lo() && last.reason == parked.reason => {
+                last.range = last.range.hull(parked.range);
+            }
+            _ => all.push(parked),
+        }
+    }
+    all
 }
 
 /// Reads a set page by page.

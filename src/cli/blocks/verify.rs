@@ -47,12 +47,11 @@ pub(super) async fn run(desk: &Desk, chosen: &Chosen, range: Option<HeightRange>
     let mut doubted = Vec::new();
     let mut progress = Progress::new(range);
     for piece in index.held.iter().rev() {
-        for fault in judge(&files, piece, range, &mut progress).await? {
-            // The world moves on: only what is still recorded like that is a fault.
-            if still_held(desk, chosen, fault.range.lo()).await? {
-                doubted.push(fault.range.lo());
-                found.push(fault);
-            }
+        for height in judge(&files, piece, range, &mut progress).await? {
+            // The world moves on: what was judged against an older index is judged once more.
+            let Some((fault, is_held)) = again(desk, chosen, &files, height).await? else { continue };
+            doubted.extend(is_held.then_some(height));
+            found.push(fault);
         }
     }
     progress.end();
@@ -78,12 +77,13 @@ fn absent(index: &Index, range: HeightRange) -> Vec<Found> {
 }
 
 /// Judges the part of a held piece that lies in `range`, from the top down: the block above says which block belongs.
+/// Answers the heights that are not as they should be.
 async fn judge(
     files: &BlockFiles,
     piece: &Piece,
     range: HeightRange,
     progress: &mut Progress,
-) -> Result<Vec<Found>, Exit> {
+) -> Result<Vec<Height>, Exit> {
     let mut found = Vec::new();
     // The whole piece above the range need not be read: the blocks right above it say what belongs.
     let Some(part) = piece.range.intersect(range) else { return Ok(found) };
@@ -94,21 +94,47 @@ async fn judge(
         let step = HeightRange::new(lo, hi).map_err(|fault| Exit::usage(&fault))?;
         let verdicts = files.check_range(step, top.clone()).await.map_err(|e| Exit::usage(&e.to_string()))?;
         top = verdicts.first().and_then(|(_, verdict)| verdict.wanted_below().cloned());
-        let lowest = verdicts.first().filter(|(height, _)| *height == piece.range.lo());
-        if let Some((height, verdict)) = lowest
-            && let Some(parent) = verdict.wanted_below()
-            && *parent != piece.parent
-        {
-            let words = format!("its parent is {parent}, recorded was {}", piece.parent);
-            found.push(Found { range: HeightRange::one(*height), class: "wrong link", words });
-        }
-        found.extend(verdicts.into_iter().filter_map(|(height, verdict)| fault_of(height, verdict)));
+        found.extend(
+            verdicts.into_iter().filter_map(|(height, verdict)| Some(fault_at(piece, height, verdict)?.range.lo())),
+        );
         progress.add(step.count());
         if lo == part.lo() {
             return Ok(found);
         }
         hi = lo - 1;
     }
+}
+
+/// Judges one height by the index of now; the second value tells whether it is held. None if all is well.
+async fn again(
+    desk: &Desk,
+    chosen: &Chosen,
+    files: &BlockFiles,
+    height: Height,
+) -> Result<Option<(Found, bool)>, Exit> {
+    let one = HeightRange::one(height);
+    let held = desk.store.held(&desk.link, &chosen.pipeline, one).await.map_err(fault)?;
+    if let Some(piece) = held.into_iter().find(|piece| piece.range.contains(height)) {
+        let top = files.wanted_at(&piece, height).await.map_err(|e| Exit::usage(&e.to_string()))?;
+        let verdicts = files.check_range(one, top).await.map_err(|e| Exit::usage(&e.to_string()))?;
+        let found = verdicts.into_iter().find_map(|(height, verdict)| fault_at(&piece, height, verdict));
+        return Ok(found.map(|found| (found, true)));
+    }
+    let parked = desk.store.parked(&desk.link, &chosen.pipeline, one).await.map_err(fault)?;
+    let index = Index { chain_id: None, head: None, start: None, held: Vec::new(), parked };
+    Ok(absent(&index, one).pop().map(|found| (found, false)))
+}
+
+/// What is wrong at a height of a held piece.
+fn fault_at(piece: &Piece, height: Height, verdict: Verdict) -> Option<Found> {
+    if let Some(parent) = verdict.wanted_below()
+        && height == piece.range.lo()
+        && *parent != piece.parent
+    {
+        let words = format!("its parent is {parent}, recorded was {}", piece.parent);
+        return Some(Found { range: HeightRange::one(height), class: "wrong link", words });
+    }
+    fault_of(height, verdict)
 }
 
 fn fault_of(height: Height, verdict: Verdict) -> Option<Found> {
@@ -124,12 +150,6 @@ fn fault_of(height: Height, verdict: Verdict) -> Option<Found> {
         }
     };
     Some(Found { range: HeightRange::one(height), class, words })
-}
-
-async fn still_held(desk: &Desk, chosen: &Chosen, height: Height) -> Result<bool, Exit> {
-    let one = HeightRange::one(height);
-    let held = desk.store.held(&desk.link, &chosen.pipeline, one).await.map_err(fault)?;
-    Ok(held.iter().any(|piece| piece.range.contains(height)))
 }
 
 /// The hash of the block that belongs at a held height, if the block above or the index says so.

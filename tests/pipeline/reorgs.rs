@@ -1,7 +1,8 @@
-//! Two actors, two branches, one height between them: whatever the order, blocks that do not link are never held side
-//! by side. The actors are real, the chain is ours to stop at any answer.
+//! Reorgs at the worst moment: whatever the order, blocks that do not link are never held side by side, and the head is
+//! followed. The actors are real, the chain is ours to change, and to stop at any answer.
 
 use std::collections::BTreeSet;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -10,11 +11,12 @@ use gapless::actors::collector::{Collector, FollowPlan};
 use gapless::actors::gap_fixer::{FixPlan, GapFixer};
 use gapless::actors::turn;
 use gapless::ids::{Address, Kind, PipelineId, RandomId, UnitId};
+use gapless::messages::block::Block;
 use gapless::messages::gap::GapTask;
 use gapless::messages::heights::{Height, HeightRange};
 use gapless::simulate::chain::SimChain;
 use gapless::sinks::BlockFiles;
-use gapless::sources::{ChainIdentity, ChainSource, Fetched, SourceError, evm};
+use gapless::sources::{Absence, ChainIdentity, ChainSource, Fetched, SourceError, evm};
 use gapless::store::Store;
 use gapless::store::effect::Outgoing;
 use gapless::store::lease::Mail;
@@ -35,9 +37,10 @@ use crate::support::wait;
 /// A source that serves one branch, and stops with its answer in hand where it is told to.
 struct Staged {
     chain: SimChain,
-    branch: u32,
-    head: Height,
-    /// Ranges that were asked for, the answer of each held back until `go`.
+    /// From the first height on it is the second one's branch, else the main one.
+    branch: Mutex<(Height, u32)>,
+    head: AtomicU64,
+    /// Where the ranges that were asked for begin; the first answer is held back until `go`.
     asked: Mutex<BTreeSet<Height>>,
     holds: bool,
     go: Notify,
@@ -46,7 +49,30 @@ struct Staged {
 impl Staged {
     fn new(branch: u32, head: Height, holds: bool) -> Arc<Self> {
         let chain = SimChain::new(&plan(21, head));
+        let (branch, head) = (Mutex::new((0, branch)), AtomicU64::new(head));
         Arc::new(Self { chain, branch, head, asked: Mutex::default(), holds, go: Notify::new() })
+    }
+
+    /// The chain goes over to another branch, and has grown.
+    fn turn(&self, from: Height, branch: u32, head: Height) {
+        *self.branch.lock().expect("the branch") = (from, branch);
+        self.head.store(head, Ordering::SeqCst);
+    }
+
+    /// The block of the chain as it is now. The lowest of a branch stands on the main one.
+    fn block(&self, height: Height) -> Block {
+        let (from, branch) = *self.branch.lock().expect("the branch");
+        if height < from {
+            return self.chain.truth(height).into();
+        }
+        let mut block = self.chain.block(height, branch);
+        if height == from && from > 0 {
+            let parent = self.chain.truth(height - 1).hash;
+            let text = String::from_utf8(block.raw.to_vec()).expect("text");
+            block.raw = text.replace(block.parent.as_str(), parent.as_str()).into();
+            block.parent = parent;
+        }
+        block.into()
     }
 }
 
@@ -58,17 +84,24 @@ impl ChainSource for Staged {
     }
 
     fn head(&self) -> BoxFuture<'_, Result<Height, SourceError>> {
-        Box::pin(async { Ok(self.head) })
+        Box::pin(async { Ok(self.head.load(Ordering::SeqCst)) })
     }
 
     fn blocks(&self, range: HeightRange) -> BoxFuture<'_, Result<Vec<Fetched>, SourceError>> {
         Box::pin(async move {
-            let first = self.asked.lock().expect("the list").insert(range.lo());
+            let first = {
+                let mut asked = self.asked.lock().expect("the list");
+                asked.insert(range.lo()) && asked.len() == 1
+            };
             if self.holds && first {
                 self.go.notified().await;
             }
-            let block = |height| Fetched::Block(self.chain.block(height, self.branch).into());
-            Ok((range.lo()..=range.hi()).map(block).collect())
+            let head = self.head.load(Ordering::SeqCst);
+            let answer = |height| match height <= head {
+                true => Fetched::Block(self.block(height)),
+                false => Fetched::Absent(height, Absence::Unknown),
+            };
+            Ok((range.lo()..=range.hi()).map(answer).collect())
         })
     }
 }
@@ -115,14 +148,14 @@ impl Stage {
         running.expect("a supervisor").0
     }
 
-    fn collector(&self, source: Arc<Staged>) -> supervisor::Handle {
+    fn collector(&self, source: Arc<Staged>, start: Option<Height>, end: Option<Height>) -> supervisor::Handle {
         let follow = FollowPlan {
-            start: Some(0),
-            end: None,
+            start,
+            end,
             chain_id: None,
             confirmations: 10,
             batch: 20,
-            poll: Duration::from_millis(100),
+            poll: Duration::from_millis(20),
             capacity: 100,
         };
         let files = self.files();
@@ -149,6 +182,21 @@ impl Stage {
         self.run(id, Mail::Pool, Placement::Shared, factory)
     }
 
+    /// Waits until one piece is held whose highest block is the source's of now.
+    async fn wait_followed(&self, source: &Staged, lo: Height, hi: Height) {
+        wait::until_true(&format!("{lo}..{hi} of the new branch"), || {
+            let held = oracle::held(&self.redis, "main");
+            let top = source.block(hi).id.hash;
+            matches!(&held[..], [one] if (one.lo, one.hi) == (lo, hi) && one.hash == top.as_str())
+        })
+        .await;
+        let files = oracle::files(self.folder.path());
+        for height in lo..=hi {
+            let block = source.block(height);
+            assert!(files[&height].iter().any(|stored| stored.raw == block.raw), "height {height}");
+        }
+    }
+
     async fn ask(&self, lo: Height, hi: Height) {
         let task = GapTask::Fill { range: HeightRange::new(lo, hi).expect("a range"), tries: 0 };
         let to = Address::new(&self.pipeline, "gap_fixer");
@@ -165,7 +213,7 @@ async fn link_race_with_reorg() {
     let _fixer = stage.fixer(old.clone());
     wait::until_true("the old branch to be fetched", || old.asked.lock().expect("the list").contains(&90)).await;
     // While the fixer has 90..99 of the old branch in hand, the collector commits 100.. of the new one.
-    let _collector = stage.collector(new.clone());
+    let _collector = stage.collector(new.clone(), Some(0), None);
     wait::until_true("the new branch to be held", || oracle::bounds(&stage.redis, "main") == [(100, 109)]).await;
     old.go.notify_one();
     wait::until_true("the task to be settled", || {
@@ -182,5 +230,63 @@ async fn link_race_with_reorg() {
     let [(99, 99, reason)] = &parked[..] else { panic!("{parked:?}") };
     let (theirs, ours) = (old.chain.block(99, 1).hash, old.chain.block(99, 0).hash);
     assert!(reason.contains(&format!("links disagree: 100 names the parent {theirs}, but 99 is {ours}")), "{reason}");
+    actix_rt::System::current().stop();
+}
+
+/// Blocks of a window that has just begun, or of one whose every block leaves: as deep as finality allows, no deeper.
+#[actix_rt::test]
+async fn a_young_window_follows_a_reorg() {
+    let stage = Stage::new().await;
+    let chain = Staged::new(0, 109, false);
+    let _collector = stage.collector(chain.clone(), None, None);
+    stage.wait_followed(&chain, 109, 109).await;
+    // `start = "latest"`: the only block leaves, and nothing below it is wanted.
+    chain.turn(105, 1, 110);
+    stage.wait_followed(&chain, 109, 110).await;
+    // The whole window leaves at its lowest block, which stays the lowest.
+    chain.turn(109, 2, 112);
+    stage.wait_followed(&chain, 109, 112).await;
+    // The orphans' files are kept.
+    assert_eq!(oracle::files(stage.folder.path())[&109].len(), 3);
+    actix_rt::System::current().stop();
+}
+
+/// The highest wanted block is watched until it is final, though nothing above it is collected.
+#[actix_rt::test]
+async fn the_end_follows_a_reorg_until_it_is_final() {
+    let stage = Stage::new().await;
+    let chain = Staged::new(0, 109, false);
+    let _collector = stage.collector(chain.clone(), Some(100), Some(109));
+    stage.wait_followed(&chain, 100, 109).await;
+    chain.turn(107, 1, 111);
+    stage.wait_followed(&chain, 100, 109).await;
+    chain.turn(107, 1, 119);
+    wait::until_true("the head that makes the end final", || oracle::fact(&stage.redis, "main", "head") == "119").await;
+    // Too late: what is final stays.
+    let before = oracle::held(&stage.redis, "main");
+    chain.turn(105, 2, 130);
+    let asked = chain.asked.lock().expect("the list").clone();
+    assert_eq!(oracle::held(&stage.redis, "main"), before);
+    assert!(!asked.contains(&110), "above the end nothing is wanted: {asked:?}");
+    actix_rt::System::current().stop();
+}
+
+/// A checkpoint that was rewound knows less than the index: the heights are followed once more, and end up held.
+#[actix_rt::test]
+async fn a_rewound_window_is_followed_again() {
+    let stage = Stage::new().await;
+    let chain = Staged::new(0, 109, false);
+    let unit = UnitId::exclusive(&stage.pipeline, "collector");
+    let collector = stage.collector(chain.clone(), Some(90), None);
+    stage.wait_followed(&chain, 100, 109).await;
+    chain.turn(0, 0, 112);
+    stage.wait_followed(&chain, 100, 112).await;
+    collector.drain();
+    wait::until_true("the drain", || collector.me.has_changed().is_err()).await;
+    let ck = stage.store.keys.checkpoint(&unit);
+    stage.redis.command(&["HSET", &ck, "state", ""]);
+    chain.turn(0, 0, 115);
+    let _collector = stage.collector(chain.clone(), Some(90), None);
+    stage.wait_followed(&chain, 100, 115).await;
     actix_rt::System::current().stop();
 }
