@@ -115,8 +115,7 @@ impl Collector {
         let wishes = self.unit.claim::<CollectorMessage>(|_, _| Vec::new()).await?;
         let facts = self.facts().await?;
         let chain_id = self.check_chain(facts.chain_id).await?;
-        let head = self.source.head().await?;
-        self.unit.progress();
+        let head = self.unit.outside(self.source.head()).await?;
         // `latest` is pinned by the first commit.
         let start = self.plan.start.or(facts.start).unwrap_or(head);
         let window = self.window()?;
@@ -124,7 +123,7 @@ impl Collector {
         let view = View { start, head, told: facts.head, hole };
         let next = decide(&window, &view, &self.plan);
         self.unit.point(CrashPoint::AfterDecide).await;
-        let found = self.find(&window, &next, start).await?;
+        let found = self.find(&window, &next, start, head).await?;
         let worked = !found.blocks.is_empty() || found.reorg.is_some();
         // A start that was changed, and a head that the detector must know though no block came with it.
         let news = facts.start.is_some_and(|told| told != start) || (found.tell_head && facts.head < Some(head));
@@ -159,7 +158,7 @@ impl Collector {
                 Ok(expected)
             }
             None => {
-                let found = self.source.identity().await?.chain_id;
+                let found = self.unit.outside(self.source.identity()).await?.chain_id;
                 self.source.expect_chain(&found);
                 Ok(found)
             }
@@ -184,12 +183,12 @@ impl Collector {
         Ok(held.gaps(range).ranges().first().copied())
     }
 
-    async fn find(&self, window: &Window, next: &Next, start: Height) -> Result<Found, Error> {
+    async fn find(&self, window: &Window, next: &Next, start: Height, head: Height) -> Result<Found, Error> {
         match next {
             Next::CaughtUp => Ok(Found::default()),
             Next::Confirm => self.confirm(window, start).await,
             Next::Follow(range) => self.follow(window, *range, start).await,
-            Next::Jump(range) => self.jump(window, *range, start).await,
+            Next::Jump(range) => self.jump(window, *range, start, head).await,
             Next::Mend(range) => self.mend(window, *range, start).await,
         }
     }
@@ -214,7 +213,13 @@ impl Collector {
 
     /// After a long absence: go on at finality, if the old top is still part of the chain. Where the source has
     /// neither the block above it nor the top itself, the links that the pool commits will tell.
-    async fn jump(&self, window: &Window, range: Option<HeightRange>, start: Height) -> Result<Found, Error> {
+    async fn jump(
+        &self,
+        window: &Window,
+        range: Option<HeightRange>,
+        start: Height,
+        head: Height,
+    ) -> Result<Found, Error> {
         if let Some((top, hash)) = window.top() {
             let left = match self.fetch(HeightRange::one(top + 1)).await?.first() {
                 Some(above) => above.id.parent != *hash,
@@ -228,8 +233,10 @@ impl Collector {
             Some(range) => self.fetch(range).await?,
             None => Vec::new(),
         };
-        // What is final is the pool's work, even where nothing above it can be had.
-        Ok(Found { blocks, place: Place::Afresh, tell_head: true, ..Found::default() })
+        // What is final is the pool's work, even where nothing above it can be had; but a head is believed only with
+        // a block to show for it, or one wrong answer would send the pool after heights that do not exist.
+        let tell_head = !blocks.is_empty() || !self.fetch(HeightRange::one(head)).await?.is_empty();
+        Ok(Found { blocks, place: Place::Afresh, tell_head, ..Found::default() })
     }
 
     /// Lost blocks of the window, if the chain still has the same ones.
@@ -273,7 +280,7 @@ impl Collector {
     async fn fetch(&self, range: HeightRange) -> Result<Vec<Block>, Error> {
         let mut blocks: Vec<Block> = Vec::new();
         for chunk in range.chunks(self.plan.batch) {
-            for fetched in self.source.blocks(chunk).await? {
+            for fetched in self.unit.outside(self.source.blocks(chunk)).await? {
                 match fetched {
                     Fetched::Block(block) => {
                         let links = blocks.last().is_none_or(|below| Piece::of(&below.id).carries(&block.id));
@@ -295,7 +302,7 @@ impl Collector {
 
     async fn store(&self, blocks: Vec<Block>) -> Result<(), Error> {
         if !blocks.is_empty() {
-            self.files.store(blocks).await?;
+            self.unit.outside(self.files.store(blocks)).await?;
         }
         self.unit.point(CrashPoint::AfterApply).await;
         Ok(())
@@ -317,7 +324,7 @@ impl Collector {
             commit.effects.insert(0, self.make_way(&lowest).await?);
             answer = self.unit.commit(&commit).await;
         }
-        if let Err(StoreError::Full { .. }) = answer {
+        if let Err(StoreError::Full { .. } | StoreError::OutOfMemory(_)) = answer {
             // The detector looks by itself: a hint that finds no room must not hold the head up.
             commit.effects.pop();
             answer = self.unit.commit(&commit).await;

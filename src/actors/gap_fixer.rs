@@ -37,6 +37,10 @@ pub struct GapFixer {
 /// The bounds of fixing, from `[blocks.NAME]`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FixPlan {
+    /// Blocks below the head that only the Collector may write.
+    pub confirmations: u64,
+    /// Heights that one turn works on, however wide its task.
+    pub task_heights: u64,
     /// Heights fetched and stored at a time.
     pub batch: u64,
     /// Tasks that the pool's mailbox may hold.
@@ -74,12 +78,17 @@ impl GapFixer {
         let Some((_, GapTask::Fill { range, tries })) = claimed.messages.first().cloned() else {
             return Ok(Turn::Idle);
         };
-        if !self.knows_chain().await? {
+        let Some(finalized) = self.finalized().await? else {
             // The Collector must see the chain first; until then the task waits.
             return Ok(Turn::Idle);
-        }
+        };
+        let Some((range, work)) = split(range, finalized, self.plan.task_heights) else {
+            // Not final: the Collector's own, or nobody's yet. The detector asks for them when they are.
+            self.unit.commit(&Commit { ack: claimed.ack, ..Commit::default() }).await?;
+            return Ok(Turn::Worked);
+        };
         let mut catch = Catch::default();
-        let missing = self.missing(range).await?;
+        let missing = self.missing(work).await?;
         self.unit.point(CrashPoint::AfterDecide).await;
         // A source that fails half-way leaves what it brought: that much is committed, the rest sent on.
         let failure = self.fetch(&missing, &mut catch).await.err();
@@ -90,17 +99,20 @@ impl GapFixer {
             tracing::debug!(unit = %self.unit.lease.unit(), %error, "the rest of the task is sent on");
         }
         self.unit.point(CrashPoint::AfterApply).await;
-        self.settle(range, tries, catch, &claimed).await?;
+        self.settle(Task { range, work, tries }, catch, &claimed).await?;
         Ok(Turn::Worked)
     }
 
     /// The source must serve the chain that the pipeline holds; the Collector has written down which.
-    async fn knows_chain(&self) -> Result<bool, Error> {
-        let stored = self.unit.lease.store().fact(self.unit.lease.link(), self.unit.pipeline(), "chain_id").await?;
-        if let Some(expected) = &stored {
-            self.source.expect_chain(expected);
-        }
-        Ok(stored.is_some())
+    ///
+    /// Answers the highest height that can no longer change, none while nothing is known or nothing is final.
+    async fn finalized(&self) -> Result<Option<Height>, Error> {
+        let facts = self.unit.lease.store().facts(self.unit.lease.link(), self.unit.pipeline()).await?;
+        let fact = |name: &str| facts.iter().find(|(field, _)| field == name).map(|(_, value)| value.as_str());
+        let Some(chain) = fact("chain_id") else { return Ok(None) };
+        self.source.expect_chain(chain);
+        let head = fact("head").and_then(|head| head.parse::<Height>().ok());
+        Ok(head.and_then(|head| head.checked_sub(self.plan.confirmations)))
     }
 
     /// The heights of a range that are neither held nor parked, as of now.
@@ -127,40 +139,33 @@ impl GapFixer {
         for chunk in missing.ranges().iter().flat_map(|range| range.chunks(self.plan.batch)) {
             let mut blocks: Vec<Block> = Vec::new();
             let mut absent = Vec::new();
-            for fetched in self.source.blocks(chunk).await? {
+            for fetched in self.unit.outside(self.source.blocks(chunk)).await? {
                 match fetched {
                     Fetched::Block(block) => blocks.push(block),
                     Fetched::Absent(height, absence) => absent.push((height, absence)),
                 }
             }
-            self.unit.progress();
             let ids: Vec<BlockRef> = blocks.iter().map(|block| block.id.clone()).collect();
-            self.files.store(blocks).await?;
+            self.unit.outside(self.files.store(blocks)).await?;
             // Only what is durable counts.
             catch.blocks.extend(ids);
             catch.absent.extend(absent);
-            self.unit.progress();
         }
         Ok(())
     }
 
     /// Commits what was caught. A link that disagrees takes the edge block out of the catch, and the rest goes on.
-    async fn settle(
-        &self,
-        range: HeightRange,
-        tries: u32,
-        mut catch: Catch,
-        claimed: &Claimed<GapTask>,
-    ) -> Result<(), Error> {
+    async fn settle(&self, task: Task, mut catch: Catch, claimed: &Claimed<GapTask>) -> Result<(), Error> {
         catch.drop_unlinked();
         let mut overlaps = 0;
         loop {
-            let missing = self.missing(range).await?;
-            let plan = plan(range, tries, &catch, &missing, self.plan.tries_max);
+            let missing = self.missing(task.work).await?;
+            let plan = plan(task.work, task.tries, &catch, &missing, self.plan.tries_max);
             if plan.resend.is_some() {
-                self.pause(tries).await;
+                self.pause(task.tries).await;
             }
-            match self.unit.commit(&self.commit_of(range, &plan, claimed)?).await {
+            let plan = plan.and_rest(task);
+            match self.unit.commit(&self.commit_of(task.range, &plan, claimed)?).await {
                 Ok(_) => {
                     for (range, reason) in &plan.park {
                         tracing::error!(unit = %self.unit.lease.unit(), %range, reason, "parked");
@@ -266,6 +271,22 @@ impl Catch {
     }
 }
 
+/// A task, and what of it this turn works on.
+#[derive(Debug, Clone, Copy)]
+struct Task {
+    /// Its final heights.
+    range: HeightRange,
+    /// The lowest of them: what one turn can hold.
+    work: HeightRange,
+    tries: u32,
+}
+
+/// The final part of a task and what one turn works on; nothing if none of it is final. Pure.
+fn split(range: HeightRange, finalized: Height, heights: u64) -> Option<(HeightRange, HeightRange)> {
+    let range = HeightRange::new(range.lo(), range.hi().min(finalized)).ok()?;
+    range.chunks(heights).next().map(|work| (range, work))
+}
+
 /// What becomes of each height of a task.
 #[derive(Debug, Default, PartialEq, Eq)]
 struct Plan {
@@ -273,6 +294,19 @@ struct Plan {
     park: Vec<(HeightRange, String)>,
     /// One message, whatever is left: net growth of the mailbox is never positive, so it is never refused for room.
     resend: Option<(HeightRange, u32)>,
+}
+
+impl Plan {
+    /// Sends on, too, what of the task this turn did not work on.
+    fn and_rest(mut self, task: Task) -> Self {
+        if let Ok(rest) = HeightRange::new(task.work.hi() + 1, task.range.hi()) {
+            self.resend = match self.resend {
+                Some((range, tries)) => Some((range.hull(rest), tries)),
+                None => Some((rest, 0)),
+            };
+        }
+        self
+    }
 }
 
 /// Decides about each height that is still missing. Pure.
@@ -376,6 +410,17 @@ mod tests {
         assert_eq!(caught.blocks.iter().map(|b| b.height).collect::<Vec<_>>(), [5, 8, 9]);
         let plan = plan(range(5, 9), 0, &caught, &missing(&[(5, 9)]), 3);
         assert_eq!(plan.resend, Some((range(6, 7), 1)));
+    }
+
+    #[test]
+    fn a_turn_works_on_final_heights_only_and_sends_the_rest_on() {
+        assert_eq!(split(range(5, 900), 500, 100), Some((range(5, 500), range(5, 104))));
+        assert_eq!(split(range(5, 9), 500, 100), Some((range(5, 9), range(5, 9))));
+        assert_eq!(split(range(501, 900), 500, 100), None);
+        let task = Task { range: range(5, 500), work: range(5, 104), tries: 2 };
+        assert_eq!(Plan::default().and_rest(task).resend, Some((range(105, 500), 0)));
+        let left = Plan { resend: Some((range(7, 8), 3)), ..Plan::default() };
+        assert_eq!(left.and_rest(task).resend, Some((range(7, 500), 3)));
     }
 
     #[test]

@@ -168,7 +168,7 @@ impl Lease {
         args.push(limits.turn_entries_max.to_string().into_bytes());
         args.push(limits.turn_bytes_max.to_string().into_bytes());
         let keys = [self.store.keys.checkpoint(&self.unit), self.store.keys.mailbox(&address(&self.unit))];
-        let (mut row, resent) = self.fenced(&script::READ, &keys, &args).await?;
+        let Answered { mut row, resent, settled: _settled } = self.fenced(&script::READ, &keys, &args).await?;
         match row.text()?.as_str() {
             "OK" => {}
             "DUP" => {
@@ -202,7 +202,7 @@ impl Lease {
         let new = RandomId::new();
         let (keys, args) = self.encode(commit, &base, &new)?;
         let text = if commit.appends() { &script::COMMIT } else { &script::COMMIT_SPARED };
-        let (mut row, resent) = self.fenced(text, &keys, &args).await?;
+        let Answered { mut row, resent, settled: _settled } = self.fenced(text, &keys, &args).await?;
         let word = row.text()?;
         let committed = match word.as_str() {
             "OK" => Committed::Now,
@@ -244,14 +244,14 @@ impl Lease {
         script: &script::Script,
         keys: &[String],
         args: &[Vec<u8>],
-    ) -> Result<(Row, bool), StoreError> {
+    ) -> Result<Answered<'_>, StoreError> {
         // Odd from here on. Only an answer makes it even again: after a drop of this future, or an error, the request
         // may still be on its way, and the tip with it.
         let begun = |n: u64| Some(if n.is_multiple_of(2) { n + 1 } else { n + 2 });
         let _ = self.operations.fetch_update(Ordering::SeqCst, Ordering::SeqCst, begun);
         let (answer, resent) = self.link.run_and_tell(script, keys, args).await?;
-        self.operations.fetch_add(1, Ordering::SeqCst);
-        Ok((Row::new(script.name, answer)?, resent))
+        let settled = Settled(&self.operations);
+        Ok(Answered { row: Row::new(script.name, answer)?, resent, settled })
     }
 
     fn fence_args(&self, base: &Held, new: &RandomId) -> Vec<Vec<u8>> {
@@ -291,6 +291,25 @@ impl Lease {
     fn lock(&self) -> MutexGuard<'_, Inner> {
         // Nothing panics while it is locked; a poisoned value would still be whole.
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The answer to a fenced request.
+struct Answered<'a> {
+    row: Row,
+    /// It was sent more than once.
+    resent: bool,
+    /// Dropped when the answer has been taken in, the tip included.
+    settled: Settled<'a>,
+}
+
+/// Makes the count of operations even again, only once the holder knows what the answer says: a renewal that looks
+/// in between must not take the new tip for another history.
+struct Settled<'a>(&'a AtomicU64);
+
+impl Drop for Settled<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_add(1, Ordering::SeqCst);
     }
 }
 

@@ -53,6 +53,8 @@ pub struct Answer {
     pub nodes: Vec<NodeInfo>,
     /// Every unit.
     pub units: Vec<(UnitId, Option<Known>, UnitSeen)>,
+    /// Pipelines whose units could not be looked at, and why.
+    pub refused: Vec<(PipelineId, StoreError)>,
     /// The id of this Redis; none if it has none: it was emptied.
     pub cluster: Option<RandomId>,
 }
@@ -65,16 +67,20 @@ pub async fn exchange(store: &Store, link: &Link, question: Question) -> Result<
     if question.me.draining {
         store.heartbeat(link, &question.me, ttl).await?;
     }
-    let mut units = Vec::new();
+    let (mut units, mut refused) = (Vec::new(), Vec::new());
     for (pipeline, asked) in question.units {
         let named: Vec<(UnitId, Option<(Token, RandomId)>)> =
             asked.iter().map(|(id, known)| (id.clone(), known.as_ref().map(|k| (k.token, k.owner.clone())))).collect();
-        let seen = store.beat(link, &pipeline, &named).await?;
-        units.extend(asked.into_iter().zip(seen).map(|((id, known), seen)| (id, known, seen)));
+        match store.beat(link, &pipeline, &named).await {
+            Ok(seen) => units.extend(asked.into_iter().zip(seen).map(|((id, known), seen)| (id, known, seen))),
+            Err(error @ StoreError::Unreachable { .. }) => return Err(error),
+            // One pipeline whose keys are broken must not cost the others their leases.
+            Err(error) => refused.push((pipeline, error)),
+        }
     }
     let nodes = store.heartbeat(link, &question.me, ttl).await?;
     let cluster = store.cluster_id(link).await?;
-    Ok(Answer { nodes, units, cluster })
+    Ok(Answer { nodes, units, refused, cluster })
 }
 
 #[cfg(test)]

@@ -60,6 +60,8 @@ pub enum Event {
     NotAcquired {
         /// The unit's name.
         id: UnitId,
+        /// Which of its lives.
+        life: u64,
         /// Why.
         error: StoreError,
     },
@@ -74,11 +76,15 @@ pub enum Event {
     Released {
         /// The unit's name.
         id: UnitId,
+        /// Which of its lives.
+        life: u64,
     },
 }
 
 /// What a life begins with.
 pub struct Start {
+    /// Which of the unit's lives on this node.
+    pub life: u64,
     /// The unit.
     pub spec: UnitSpec,
     /// Our own acquisition before, if any.
@@ -93,15 +99,17 @@ pub struct Start {
 pub fn begin(worker: &Worker, store: Store, metrics: Arc<Metrics>, start: Start, events: mpsc::Sender<Event>) {
     let link = worker.link.clone();
     worker.arbiter.spawn(async move {
-        let Start { spec, previous, fate, only_settle } = start;
-        let lease = Lease::acquire(&store, &link, &spec.id, spec.mail, previous.as_ref(), &fate).await;
-        let lease = match lease {
+        let Start { life, spec, previous, fate, only_settle } = start;
+        let lease = Lease::acquire(&store, &link, &spec.id, spec.mail, previous.as_ref(), &fate);
+        // A panic here would leave the unit starting for ever.
+        let lease = match caught(lease).await.unwrap_or_else(|text| Err(StoreError::Protocol(format!("panic: {text}"))))
+        {
             Ok(lease) => lease,
-            Err(error) => return tell(&events, Event::NotAcquired { id: spec.id, error }).await,
+            Err(error) => return tell(&events, Event::NotAcquired { id: spec.id, life, error }).await,
         };
         let unit = Unit::new(lease, metrics, spec.idle_poll);
         if only_settle {
-            return give_back(unit, &events).await;
+            return give_back(unit, life, &events).await;
         }
         let body = {
             let (unit, factory) = (unit.clone(), spec.factory);
@@ -125,17 +133,17 @@ pub fn begin(worker: &Worker, store: Store, metrics: Arc<Metrics>, start: Start,
 }
 
 /// Gives the lease of an ended unit back.
-pub fn release(worker: &Worker, unit: Arc<Unit>, events: mpsc::Sender<Event>) {
-    worker.arbiter.spawn(async move { give_back(unit, &events).await });
+pub fn release(worker: &Worker, unit: Arc<Unit>, life: u64, events: mpsc::Sender<Event>) {
+    worker.arbiter.spawn(async move { give_back(unit, life, &events).await });
 }
 
-async fn give_back(unit: Arc<Unit>, events: &mpsc::Sender<Event>) {
+async fn give_back(unit: Arc<Unit>, life: u64, events: &mpsc::Sender<Event>) {
     unit.point(CrashPoint::BeforeRelease).await;
     let id = unit.lease.unit().clone();
     if let Err(error) = unit.lease.release().await {
         tracing::debug!(unit = %id, %error, "lease not given back; it will run out");
     }
-    tell(events, Event::Released { id }).await;
+    tell(events, Event::Released { id, life }).await;
 }
 
 async fn tell(events: &mpsc::Sender<Event>, event: Event) {

@@ -19,7 +19,9 @@ impl Supervisor {
         let Some(slot) = self.slots.get_mut(id) else { return };
         slot.phase = if only_settle { Phase::Releasing } else { Phase::Starting };
         slot.free_since = None;
+        slot.life += 1;
         let start = Start {
+            life: slot.life,
             spec: slot.spec.clone(),
             previous: slot.previous.clone(),
             fate: std::mem::take(&mut slot.fate),
@@ -32,9 +34,9 @@ impl Supervisor {
     pub(super) fn on_event(&mut self, event: Event) {
         match event {
             Event::Started { unit, abort } => self.on_started(unit, abort),
-            Event::NotAcquired { id, error } => self.on_not_acquired(&id, error),
+            Event::NotAcquired { id, life, error } => self.on_not_acquired(&id, life, error),
             Event::Ended { unit, end } => self.on_ended(&unit, end),
-            Event::Released { id } => self.on_released(&id),
+            Event::Released { id, life } => self.on_released(&id, life),
         }
     }
 
@@ -72,8 +74,9 @@ impl Supervisor {
         self.count_lease(&unit, kind);
     }
 
-    fn on_not_acquired(&mut self, id: &UnitId, error: StoreError) {
-        let Some(slot) = self.slots.get_mut(id) else { return };
+    fn on_not_acquired(&mut self, id: &UnitId, life: u64, error: StoreError) {
+        // What an earlier life has to say comes too late.
+        let Some(slot) = self.slots.get_mut(id).filter(|slot| slot.life == life) else { return };
         let words = error.to_string();
         match Error::from(error).reaction() {
             // Another node was faster, or holds it: that is what leases are for.
@@ -149,7 +152,9 @@ impl Supervisor {
         let Some(slot) = self.slots.get_mut(&id) else { return };
         slot.restarts_total += 1;
         slot.last_error.clone_from(&words);
-        slot.fate = Fate::Failed(words.clone());
+        // A source or a disk that hangs is no fault of the entry in hand.
+        let blameless = matches!(reason, RestartReason::Hang) && unit.is_outside();
+        slot.fate = if blameless { Fate::Clean } else { Fate::Failed(words.clone()) };
         let verdict = slot.restarts.failed(&options, Instant::now(), ran, rand::random_range(0.5..=1.0));
         match verdict {
             // The attempt is written down before the lease goes.
@@ -179,12 +184,12 @@ impl Supervisor {
         let Some(slot) = self.slots.get_mut(unit.lease.unit()) else { return };
         slot.previous = None;
         slot.elsewhere_since = None;
-        life::release(&self.workers[slot.worker], unit.clone(), self.events.clone());
+        life::release(&self.workers[slot.worker], unit.clone(), slot.life, self.events.clone());
         self.count_lease(unit, LeaseMove::Released);
     }
 
-    fn on_released(&mut self, id: &UnitId) {
-        let Some(slot) = self.slots.get_mut(id) else { return };
+    fn on_released(&mut self, id: &UnitId, life: u64) {
+        let Some(slot) = self.slots.get_mut(id).filter(|slot| slot.life == life) else { return };
         slot.previous = None;
         if matches!(slot.phase, Phase::Releasing) {
             slot.phase = Phase::Idle;

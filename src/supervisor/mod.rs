@@ -118,6 +118,11 @@ pub struct Supervisor {
     events: mpsc::Sender<Event>,
     beat_due: Instant,
     beat_under_way: bool,
+    /// Why the last beats were refused; empty while they are not.
+    beat_refused: String,
+    last_beat: Option<Instant>,
+    /// Until then only units that this node held last are taken.
+    calm_until: Option<Instant>,
     nodes: Vec<NodeInfo>,
     draining: Option<Instant>,
     stop: Option<String>,
@@ -169,6 +174,9 @@ pub fn start(
         events: events_tx,
         beat_due: Instant::now(),
         beat_under_way: false,
+        beat_refused: String::new(),
+        last_beat: None,
+        calm_until: None,
         nodes: Vec::new(),
         draining: None,
         stop: None,
@@ -264,8 +272,24 @@ impl Supervisor {
         self.metrics.redis_up.set(i64::from(!self.lease_link.health().is_down()));
         let answer = match answer {
             Ok(answer) => answer,
-            Err(error) => return tracing::debug!(%error, "no beat"),
+            Err(error) => {
+                // The link itself tells of a Redis that is away; anything else is news, once.
+                if !matches!(error, StoreError::Unreachable { .. }) {
+                    self.tell_refused(&error.to_string());
+                }
+                return;
+            }
         };
+        match answer.refused.first() {
+            Some((pipeline, error)) => self.tell_refused(&format!("{pipeline}: {error}")),
+            None => self.beat_refused.clear(),
+        }
+        // After an outage leases have run out under living holders: leave each to whoever held it for one lease.
+        let now = Instant::now();
+        if self.last_beat.is_some_and(|last| now.duration_since(last) > self.lease()) {
+            self.calm_until = Some(now + self.lease());
+        }
+        self.last_beat = Some(now);
         if answer.cluster.as_ref() != Some(&self.store.cluster) {
             let found = answer.cluster.map_or_else(String::new, |id| id.to_string());
             let error = StoreError::Alien { expected: self.store.cluster.to_string(), found };
@@ -280,8 +304,19 @@ impl Supervisor {
             let rank = rankings.get(&id).and_then(|r| r.iter().position(|n| *n == self.me.incarnation));
             match known {
                 Some(known) => self.check_held(&id, &known, &seen, rank),
-                None => self.consider(&id, seen.left_ms == 0, rank),
+                None => {
+                    let waits = seen.node != self.me.name && self.calm_until.is_some_and(|until| now < until);
+                    self.consider(&id, seen.left_ms == 0 && !waits, rank);
+                }
             }
+        }
+    }
+
+    /// One line when beats begin to be refused, not one for each.
+    fn tell_refused(&mut self, words: &str) {
+        if self.beat_refused != words {
+            tracing::error!(error = words, "leases cannot be renewed");
+            words.clone_into(&mut self.beat_refused);
         }
     }
 

@@ -56,6 +56,8 @@ pub struct Slot {
     pub phase: Phase,
     /// Which worker runs it.
     pub worker: usize,
+    /// Counts its lives: an event of an earlier one is not for the present one.
+    pub life: u64,
     /// Its recent failures.
     pub restarts: Restarts,
     /// Restarts since the node's start.
@@ -81,6 +83,7 @@ impl Slot {
             spec,
             phase: Phase::Idle,
             worker,
+            life: 0,
             restarts: Restarts::default(),
             restarts_total: 0,
             last_error: String::new(),

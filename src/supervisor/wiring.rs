@@ -132,6 +132,8 @@ fn blocks_units(name: &str, section: &BlocksSettings, files: &BlockFiles, settin
         again: DETECT_AGAIN,
     };
     let fix = FixPlan {
+        confirmations: section.confirmations,
+        task_heights: u64::from(section.task_heights),
         batch,
         capacity: section.task_capacity,
         tries_max: section.attempts_max,

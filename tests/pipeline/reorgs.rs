@@ -168,6 +168,8 @@ impl Stage {
 
     fn fixer(&self, source: Arc<Staged>) -> supervisor::Handle {
         let fix = FixPlan {
+            confirmations: 10,
+            task_heights: 200,
             batch: 20,
             capacity: 100,
             tries_max: 2,

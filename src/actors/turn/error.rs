@@ -65,8 +65,9 @@ impl Error {
                 SourceError::WrongChain { .. } => Reaction::GiveUp,
             },
             Error::Sink(error) => match error {
-                SinkError::Full { .. } | SinkError::Contended { .. } => Reaction::Wait(None),
-                SinkError::Io { .. } | SinkError::Refused { .. } => Reaction::Restart,
+                // A disk that fails is no fault of the entry in hand: it waits, and the log and `status` say for what.
+                SinkError::Full { .. } | SinkError::Contended { .. } | SinkError::Io { .. } => Reaction::Wait(None),
+                SinkError::Refused { .. } => Reaction::Restart,
                 SinkError::Unsupported { .. } | SinkError::Marker { .. } => Reaction::GiveUp,
                 SinkError::Stopping => Reaction::Reload,
             },

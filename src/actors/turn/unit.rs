@@ -54,6 +54,7 @@ pub struct Unit {
     progress: AtomicU64,
     asking: AtomicU32,
     exit: Mutex<Option<Exit>>,
+    outside: AtomicBool,
     waits: AtomicU64,
     waiting: Mutex<Option<String>>,
 }
@@ -89,6 +90,7 @@ impl Unit {
             progress: AtomicU64::new(0),
             asking: AtomicU32::new(0),
             exit: Mutex::new(None),
+            outside: AtomicBool::new(false),
             waits: AtomicU64::new(0),
             waiting: Mutex::new(None),
         })
@@ -198,6 +200,22 @@ impl Unit {
     /// What it waits for, if the world keeps it waiting.
     pub fn waiting(&self) -> Option<String> {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Waits for the world outside Redis: a source, a disk. If that hangs, the turn is cut all the same, but it counts
+    /// nothing against the entry in hand.
+    pub async fn outside<T>(&self, call: impl Future<Output = T>) -> T {
+        self.progress();
+        self.outside.store(true, Ordering::Relaxed);
+        let answer = call.await;
+        self.outside.store(false, Ordering::Relaxed);
+        self.progress();
+        answer
+    }
+
+    /// Whether it waits for the world outside Redis, or did when it was cut.
+    pub fn is_outside(&self) -> bool {
+        self.outside.load(Ordering::Relaxed)
     }
 
     /// Passes a named point of the turn.
