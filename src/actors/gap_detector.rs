@@ -1,12 +1,12 @@
 //! GapDetector: finds what is wanted and neither held, parked nor asked for, and asks for it.
 //!
 //! Reads    held and parked heights, facts `head` and `start`; mailbox `gap_detector` (wake-ups, `blocks verify`)
-//! Writes   mailbox `gap_fixer` (tasks, as it has room); takes bad blocks out of the held heights
+//! Writes   mailbox `gap_fixer` (tasks, as it has room); takes bad blocks out of the held heights; empties the trash
 //! Promise  every final wanted height is held, parked with a reason, or asked for, again and again as requests age
 //! Crash    nothing but the ages of requests is lost; a height asked for twice is filled once
 
-use std::sync::Arc;
-use std::time::Duration;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use actix::prelude::*;
 use serde::{Deserialize, Serialize};
@@ -29,6 +29,8 @@ pub struct GapDetector {
     pub files: BlockFiles,
     /// Its bounds.
     pub plan: DetectPlan,
+    /// When it last emptied the trash; none before the first time.
+    pub swept: Arc<Mutex<Option<Instant>>>,
 }
 
 /// The bounds of detection, from `[blocks.NAME]`.
@@ -46,6 +48,8 @@ pub struct DetectPlan {
     pub request_age: Duration,
     /// How soon it looks again when there was more to ask for than room.
     pub again: Duration,
+    /// How long bad and superseded files wait in the trash: a failover may forget that much.
+    pub rollback_horizon: Duration,
 }
 
 /// Requests that are remembered at the most: they must fit into the checkpoint.
@@ -57,6 +61,9 @@ const TRASH_MAX: u64 = 100_000;
 const JUDGE_HEIGHTS: u64 = 1000;
 /// Effects of one commit, about: it must stay within its bounds however much was found bad.
 const EFFECTS_MAX: usize = 200;
+
+/// How often the trash is looked at.
+const SWEEP_EVERY: Duration = Duration::from_secs(30);
 
 /// A range that was asked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -101,6 +108,7 @@ impl Handler<Tick> for GapDetector {
 
 impl GapDetector {
     async fn take_turn(self) -> Result<Turn, Error> {
+        self.sweep().await;
         let claimed = self.unit.claim::<DetectorMessage>(|_, _| Vec::new()).await?;
         let doubted = doubted(claimed.messages.iter().map(|(_, message)| message));
         let before = self.state()?;
@@ -125,6 +133,29 @@ impl GapDetector {
         let state = serde_json::to_string(&decision.state).map_err(|e| Error::Fault(e.to_string()))?;
         self.unit.commit(&Commit { state: Some(state), ack: claimed.ack, effects }).await?;
         Ok(turn)
+    }
+
+    /// Destroys what has been in the trash for longer than the rollback horizon. A failure costs only space, so it
+    /// must not stop the detection; the next sweep goes on.
+    async fn sweep(&self) {
+        let now = Instant::now();
+        let is_due = {
+            // A panic elsewhere leaves at worst a time of long ago.
+            let mut swept = self.swept.lock().unwrap_or_else(PoisonError::into_inner);
+            let is_due = swept.is_none_or(|at| now.duration_since(at) >= SWEEP_EVERY);
+            if is_due {
+                *swept = Some(now);
+            }
+            is_due
+        };
+        if is_due {
+            match self.files.sweep_trash(self.plan.rollback_horizon).await {
+                Ok(0) => {}
+                Ok(files) => tracing::info!(unit = %self.unit.lease.unit(), files, "trash past the horizon destroyed"),
+                Err(error) => tracing::warn!(unit = %self.unit.lease.unit(), %error, "the trash cannot be emptied"),
+            }
+            self.unit.progress();
+        }
     }
 
     fn state(&self) -> Result<DetectorState, Error> {
@@ -405,6 +436,7 @@ mod tests {
             capacity: 100,
             request_age: Duration::from_secs(60),
             again: Duration::from_millis(100),
+            rollback_horizon: Duration::from_secs(600),
         }
     }
 

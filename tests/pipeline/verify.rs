@@ -56,6 +56,8 @@ fn damage_is_named_repaired_and_verified() {
     sim.control.advance(25);
     world.wait_held("main", &[(0, HEAD + 25)]);
     ranges(&world, &sim.truth);
+    node.kill();
+    the_trash_is_emptied(&world);
 }
 
 /// Damages the store and the index, and answers what must be found.
@@ -171,6 +173,21 @@ fn in_the_trash(store: &Path, heights: &[u64]) {
         assert!(kept(".json") == 1 && kept(".meta") == 1, "height {height} in {names:?}");
     }
     assert_eq!(names.len(), 2 * heights.len(), "{names:?}");
+}
+
+/// With a horizon of nothing, what is in the trash goes; by default it stays for ten minutes.
+fn the_trash_is_emptied(world: &World) {
+    let path = world.space.path().join("gapless.toml");
+    let text = fs::read_to_string(&path).expect("a configuration");
+    let node = world.space.started("two", &[]);
+    node.wait_for("blocks.main/gap_detector");
+    assert!(fs::read_dir(world.store("main").join("trash")).expect("the trash").count() > 0);
+    drop(node);
+    fs::write(&path, text.replace("[node]", "[node]\nrollback_horizon_seconds = 0")).expect("a configuration");
+    let _node = world.space.started("three", &[]);
+    poll("the trash to be emptied", || {
+        (fs::read_dir(world.store("main").join("trash")).expect("the trash").count() == 0).then_some(())
+    });
 }
 
 /// Ranges that cannot be verified are refused with the reason.
