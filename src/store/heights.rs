@@ -46,6 +46,13 @@ impl Store {
         members.iter().map(|member| parse_parked(member)).collect()
     }
 
+    /// Forgets notes of the trash that are older than `before_ms` (server milliseconds). Safe to repeat.
+    pub async fn trim_trash(&self, link: &Link, pipeline: &PipelineId, before_ms: u64) -> Result<(), StoreError> {
+        let mut cmd = redis::cmd("XTRIM");
+        cmd.arg(self.keys.trash(pipeline)).arg("MINID").arg(before_ms);
+        link.call("XTRIM", &cmd).await.map(drop)
+    }
+
     /// How many intervals the held set has: gaps cost memory, heights do not.
     pub async fn held_intervals(&self, link: &Link, pipeline: &PipelineId) -> Result<u64, StoreError> {
         let value = link.call("ZCARD", redis::cmd("ZCARD").arg(self.keys.held(pipeline))).await?;

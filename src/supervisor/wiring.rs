@@ -130,6 +130,7 @@ fn blocks_units(name: &str, section: &BlocksSettings, files: &BlockFiles, settin
         capacity: section.task_capacity,
         request_age: section.request_age,
         again: DETECT_AGAIN,
+        rollback_horizon: settings.node.rollback_horizon,
     };
     let fix = FixPlan {
         confirmations: section.confirmations,
@@ -144,8 +145,10 @@ fn blocks_units(name: &str, section: &BlocksSettings, files: &BlockFiles, settin
     let collector = with_source(section, move |unit, source| {
         turn::live(Collector { unit, source, files: files_1.clone(), plan: follow.clone() })
     });
-    let detector: Factory =
-        Arc::new(move |unit| turn::live(GapDetector { unit, files: files_2.clone(), plan: detect.clone() }));
+    let detector: Factory = Arc::new(move |unit| {
+        let (files, plan, swept) = (files_2.clone(), detect.clone(), Arc::default());
+        turn::live(GapDetector { unit, files, plan, swept })
+    });
     let fixer = with_source(section, move |unit, source| {
         turn::live(GapFixer { unit, source, files: files_3.clone(), plan: fix.clone() })
     });
