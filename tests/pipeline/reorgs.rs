@@ -199,7 +199,10 @@ impl Stage {
         }
     }
 
+    /// Sends a task whose highest height is just final.
     async fn ask(&self, lo: Height, hi: Height) {
+        let head = (hi + 10).to_string();
+        self.store.fact_once(&self.link, &self.pipeline, "head", &head).await.expect("a fact");
         let task = GapTask::Fill { range: HeightRange::new(lo, hi).expect("a range"), tries: 0 };
         let to = Address::new(&self.pipeline, "gap_fixer");
         let message = Outgoing::new(&task).expect("a message");
