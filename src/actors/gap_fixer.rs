@@ -250,23 +250,28 @@ impl Catch {
         }
     }
 
-    /// Takes out each pair of neighbours that do not link.
+    /// Takes out neighbours that do not link. A block that stands alone between others is doubted alone: those link to
+    /// each other at least. Where both sides are longer, neither can be told from the other, and both edges go.
     fn drop_unlinked(&mut self) {
-        let broken: Vec<(Height, Height, String)> = self
-            .blocks
-            .windows(2)
-            .filter(|pair| pair[0].height + 1 == pair[1].height && pair[0].hash != pair[1].parent)
-            .map(|pair| {
-                let reason = format!(
-                    "{} names the parent {}, but {} is {}",
-                    pair[1].height, pair[1].parent, pair[0].height, pair[0].hash
-                );
-                (pair[0].height, pair[1].height, reason)
-            })
-            .collect();
-        for (below, above, reason) in broken {
-            self.disagree(below, &reason);
-            self.disagree(above, &reason);
+        let runs: Vec<&[BlockRef]> = self.blocks.chunk_by(|below, above| below.hash == above.parent).collect();
+        let mut doubted: Vec<(Height, String)> = Vec::new();
+        for pair in runs.windows(2) {
+            let ([.., below], [above, ..]) = (pair[0], pair[1]) else { continue };
+            if below.height + 1 != above.height {
+                continue;
+            }
+            let reason =
+                format!("{} names the parent {}, but {} is {}", above.height, above.parent, below.height, below.hash);
+            let (one_below, one_above) = (pair[0].len() == 1, pair[1].len() == 1);
+            if one_below || !one_above {
+                doubted.push((below.height, reason.clone()));
+            }
+            if one_above || !one_below {
+                doubted.push((above.height, reason));
+            }
+        }
+        for (height, reason) in doubted {
+            self.disagree(height, &reason);
         }
     }
 }
@@ -421,6 +426,20 @@ mod tests {
         assert_eq!(Plan::default().and_rest(task).resend, Some((range(105, 500), 0)));
         let left = Plan { resend: Some((range(7, 8), 3)), ..Plan::default() };
         assert_eq!(left.and_rest(task).resend, Some((range(7, 500), 3)));
+    }
+
+    #[test]
+    fn a_block_that_stands_alone_is_doubted_alone() {
+        let mut caught = catch(5..=9, &[]);
+        let other = |text| BlockHash::new(text).expect("a hash");
+        (caught.blocks[2].parent, caught.blocks[2].hash) = (other("x6"), other("x7"));
+        caught.drop_unlinked();
+        assert_eq!(caught.blocks.iter().map(|b| b.height).collect::<Vec<_>>(), [5, 6, 8, 9]);
+        // Heights that are not neighbours need not link; the last two are one each, and both are doubted.
+        let mut caught = catch([5, 7, 9, 10], &[]);
+        caught.blocks[3].parent = other("x9");
+        caught.drop_unlinked();
+        assert_eq!(caught.blocks.iter().map(|b| b.height).collect::<Vec<_>>(), [5, 7]);
     }
 
     #[test]
