@@ -33,7 +33,7 @@ check: ## Format, lints and documentation, each without a warning
 chaos: ## Long runs with kills, pauses and cut connections, and the exhaustive models (half an hour)
 	scripts/install-tools.sh redis anvil
 	export GAPLESS_ANVIL="$(ANVIL)" GAPLESS_CHAOS=long; \
-	cargo test --profile demo --features failpoints --test chaos -- --nocapture; \
+	cargo test --profile demo --features failpoints --test chaos -- --nocapture --test-threads=1; \
 	cargo test --profile demo --test model -- --ignored --nocapture
 
 bench: ## Measures the hot paths against the limit of this machine
