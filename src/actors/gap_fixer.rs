@@ -324,13 +324,15 @@ fn plan(range: HeightRange, tries: u32, catch: &Catch, missing: &HeightSet, trie
     let mut failed = false;
     for (height, absence) in catch.absent.iter().filter(|(height, _)| left.contains(*height)) {
         let gives_up = match absence {
+            // It says nothing about the height: left over, at no cost.
+            Absence::Unheard(_) => continue,
             Absence::Pruned(_) => true,
             Absence::Unknown | Absence::Malformed(_) => tries + 1 >= tries_max,
         };
         failed = true;
         if gives_up {
             let reason = match absence {
-                Absence::Pruned(_) => absence.to_string(),
+                Absence::Pruned(_) | Absence::Unheard(_) => absence.to_string(),
                 Absence::Unknown | Absence::Malformed(_) => format!("{absence}; tried {} times", tries + 1),
             };
             match park.last_mut() {

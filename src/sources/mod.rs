@@ -28,17 +28,24 @@ pub enum Fetched {
 }
 
 /// Why a source has no block for a height.
+///
+/// The first three are the word of the whole source: every endpoint was heard on the height within the call.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Absence {
     /// The source does not know the height (EVM: `null`): above its head, or it lags behind.
     #[error("the source has no such block (yet)")]
     Unknown,
-    /// The source threw the height away.
+    /// The source threw the height away: every endpoint says so.
     #[error("the source no longer keeps this height: {0}")]
     Pruned(String),
-    /// The answer is no block, or another one than was asked for.
+    /// The answer is no block, or another one than was asked for; or the height alone makes requests fail.
     #[error("malformed answer: {0}")]
     Malformed(String),
+    /// An endpoint that may have the height did not answer, or there was no time left to ask it.
+    ///
+    /// This says nothing about the height, whatever the other endpoints said: it costs no try and never parks. Ask again.
+    #[error("not every endpoint could be asked: {0}")]
+    Unheard(String),
 }
 
 /// Why a source gave no answer at all. None of these says anything about a height.
@@ -92,6 +99,9 @@ pub trait ChainSource: Send + Sync {
     /// Asks for the newest height that the source has. With several endpoints it may fall: another one answered.
     fn head(&self) -> BoxFuture<'_, Result<Height, SourceError>>;
     /// Fetches a range, one answer for each height, ascending; at most the source's batch in one request.
+    ///
+    /// An absence is the word of all endpoints; where one of them was not heard it is [`Absence::Unheard`]. If nothing
+    /// at all was heard, that is an error.
     ///
     /// The memory that the answers take grows with the range: the caller bounds it ([`HeightRange::chunks`]).
     fn blocks(&self, range: HeightRange) -> BoxFuture<'_, Result<Vec<Fetched>, SourceError>>;

@@ -1,27 +1,45 @@
 //! The answers of one call while it is under way: what is known of each height, and what is still to be asked.
 
+use super::ENDPOINTS_MAX;
 use crate::messages::heights::{Height, HeightRange};
-use crate::sources::Fetched;
+use crate::sources::{Absence, Fetched};
+
+/// One bit for each endpoint: those that were heard.
+type Heard = u64;
+const _: () = assert!(ENDPOINTS_MAX <= Heard::BITS as usize);
+
+/// What is known of one height.
+#[derive(Default)]
+struct Known {
+    fetched: Option<Fetched>,
+    heard: Heard,
+}
 
 /// The answers for one range.
 pub(super) struct Answers {
     range: HeightRange,
-    known: Vec<Option<Fetched>>,
+    known: Vec<Known>,
+    /// All endpoints.
+    everyone: Heard,
+    /// The endpoint at hand.
+    hearing: Heard,
     /// Heights that the endpoint at hand has not been heard on, ascending.
     open: Vec<Height>,
 }
 
 impl Answers {
-    /// Nothing is known yet.
-    pub fn new(range: HeightRange) -> Self {
-        let known = (range.lo()..=range.hi()).map(|_| None).collect();
-        Self { range, known, open: Vec::new() }
+    /// Nothing is known yet, and none of `endpoints` (1 to [`ENDPOINTS_MAX`]) was heard.
+    pub fn new(range: HeightRange, endpoints: usize) -> Self {
+        let known = (range.lo()..=range.hi()).map(|_| Known::default()).collect();
+        let everyone = (0..endpoints).fold(0, |all, place| all | 1 << place);
+        Self { range, known, everyone, hearing: 0, open: Vec::new() }
     }
 
-    /// Turns to another endpoint: it is asked for whatever is no block so far.
-    pub fn turn_to_next(&mut self) {
-        let heights = self.range.lo()..=self.range.hi();
-        let missing = heights.zip(&self.known).filter(|(_, known)| !matches!(known, Some(Fetched::Block(_))));
+    /// Turns to the endpoint at `place`: it is asked for what is no block so far, unless it was heard on that before.
+    pub fn turn_to(&mut self, place: usize) {
+        self.hearing = 1 << place;
+        let heights = (self.range.lo()..=self.range.hi()).zip(&self.known);
+        let missing = heights.filter(|(_, known)| !known.is_block() && known.heard & self.hearing == 0);
         self.open = missing.map(|(height, _)| height).collect();
     }
 
@@ -30,7 +48,13 @@ impl Answers {
         self.open.iter().copied().take(count.max(1) as usize).collect()
     }
 
-    /// Takes an answer. A block counts for good; without one, the first endpoint's reason stands.
+    /// How many of the heights that are still to be asked for are not above `last`.
+    pub fn open_up_to(&self, last: Height) -> usize {
+        self.open.partition_point(|height| *height <= last)
+    }
+
+    /// Takes an answer of the endpoint at hand. A block counts for good. Without one the first reason stands, but
+    /// "pruned" is final and therefore yields to every other: one endpoint that may get the height is enough.
     pub fn take(&mut self, fetched: Fetched) {
         let height = match &fetched {
             Fetched::Block(block) => block.id.height,
@@ -40,52 +64,96 @@ impl Answers {
         self.open.remove(place);
         // `open` holds heights of the range only, so the index fits.
         let known = &mut self.known[(height - self.range.lo()) as usize];
-        if known.is_none() || matches!(fetched, Fetched::Block(_)) {
-            *known = Some(fetched);
+        known.heard |= self.hearing;
+        let yields = matches!(known.fetched, None | Some(Fetched::Absent(_, Absence::Pruned(_))));
+        let again = matches!(fetched, Fetched::Absent(_, Absence::Pruned(_))) && known.fetched.is_some();
+        if matches!(fetched, Fetched::Block(_)) || (yields && !again) {
+            known.fetched = Some(fetched);
         }
     }
 
     /// How many heights have an answer.
     pub fn known(&self) -> usize {
-        self.known.iter().flatten().count()
+        self.known.iter().filter(|known| known.fetched.is_some()).count()
     }
 
     /// Whether each height has an answer.
     pub fn complete(&self) -> bool {
-        self.known.iter().all(Option::is_some)
+        self.known.iter().all(|known| known.fetched.is_some())
     }
 
     /// Whether each height has its block.
     pub fn all_blocks(&self) -> bool {
-        self.known.iter().all(|known| matches!(known, Some(Fetched::Block(_))))
+        self.known.iter().all(Known::is_block)
     }
 
-    /// The answers, ascending; all of them if they are [`Self::complete`].
-    pub fn finish(self) -> Vec<Fetched> {
-        self.known.into_iter().flatten().collect()
+    /// The answers, ascending. Where an endpoint was not heard nobody knows of the absence, because of `silence`.
+    pub fn finish(self, silence: &str) -> Vec<Fetched> {
+        let unheard = |height, said: Option<Absence>| {
+            let said = said.map(|absence| format!("; of those that were, one says: {absence}")).unwrap_or_default();
+            Fetched::Absent(height, Absence::Unheard(format!("{silence}{said}")))
+        };
+        let judge = |(height, known): (Height, Known)| match known.fetched {
+            Some(Fetched::Block(block)) => Fetched::Block(block),
+            Some(Fetched::Absent(_, absence)) if known.heard == self.everyone => Fetched::Absent(height, absence),
+            Some(Fetched::Absent(_, absence)) => unheard(height, Some(absence)),
+            None => unheard(height, None),
+        };
+        (self.range.lo()..=self.range.hi()).zip(self.known).map(judge).collect()
+    }
+}
+
+impl Known {
+    fn is_block(&self) -> bool {
+        matches!(self.fetched, Some(Fetched::Block(_)))
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::sources::Absence;
+
+    fn pruned(height: Height) -> Fetched {
+        Fetched::Absent(height, Absence::Pruned("gone".into()))
+    }
+
+    fn unknown(height: Height) -> Fetched {
+        Fetched::Absent(height, Absence::Unknown)
+    }
 
     #[test]
-    fn the_next_endpoint_is_asked_for_what_the_first_lacks_and_the_first_reason_stands() {
-        let mut answers = Answers::new(HeightRange::new(5, 7).expect("a range"));
-        answers.turn_to_next();
+    fn the_next_endpoint_is_asked_for_what_the_first_lacks_and_pruned_is_the_word_of_all() {
+        let mut answers = Answers::new(HeightRange::new(5, 7).expect("a range"), 2);
+        answers.turn_to(0);
         assert_eq!(answers.next(2), [5, 6]);
-        answers.take(Fetched::Absent(6, Absence::Pruned("gone".into())));
-        answers.take(Fetched::Absent(99, Absence::Unknown));
+        answers.take(pruned(6));
+        answers.take(unknown(99));
         assert_eq!(answers.next(9), [5, 7]);
-        answers.turn_to_next();
-        for height in 5..=7 {
-            answers.take(Fetched::Absent(height, Absence::Unknown));
-        }
+        assert_eq!((answers.open_up_to(4), answers.open_up_to(6), answers.open_up_to(7)), (0, 1, 2));
+        answers.take(unknown(5));
+        answers.take(pruned(7));
+        answers.turn_to(1);
+        answers.take(pruned(5));
+        answers.take(pruned(6));
+        answers.take(unknown(7));
         assert!(answers.complete() && !answers.all_blocks() && answers.next(9).is_empty());
-        let pruned = Fetched::Absent(6, Absence::Pruned("gone".into()));
-        let unknown = |height| Fetched::Absent(height, Absence::Unknown);
-        assert_eq!(answers.finish(), [unknown(5), pruned, unknown(7)]);
+        answers.turn_to(0);
+        assert!(answers.next(9).is_empty(), "nobody is asked twice for what it lacks");
+        assert_eq!(answers.finish("-"), [unknown(5), pruned(6), unknown(7)]);
+    }
+
+    #[test]
+    fn an_absence_that_one_endpoint_was_not_heard_on_is_unheard() {
+        let mut answers = Answers::new(HeightRange::new(5, 7).expect("a range"), ENDPOINTS_MAX);
+        for place in 0..ENDPOINTS_MAX {
+            answers.turn_to(place);
+            answers.take(pruned(5));
+            if place != ENDPOINTS_MAX - 1 {
+                answers.take(unknown(6));
+            }
+        }
+        let unheard = |height, why: &str| Fetched::Absent(height, Absence::Unheard(why.to_owned()));
+        let six = "a is down; of those that were, one says: the source has no such block (yet)";
+        assert_eq!(answers.finish("a is down"), [pruned(5), unheard(6, six), unheard(7, "a is down")]);
     }
 }

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use super::endpoint::Endpoint;
 use super::*;
+use crate::sources::Absence;
 
 struct Anvil {
     child: Child,

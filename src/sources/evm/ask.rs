@@ -17,6 +17,8 @@ pub(super) enum Outcome {
     Progress,
     /// Nothing was; why.
     Stuck(String),
+    /// There was no answer, perhaps because of one of the heights.
+    Failed(SourceError),
 }
 
 /// One request for `asked`, of whose answer at most `bytes_max` are read; what it settles goes into `answers`.
@@ -37,10 +39,7 @@ pub(super) async fn blocks(
     let body = match rpc::post(endpoint, rpc::blocks_request(asked), bytes_max).await {
         Ok(body) => body,
         Err(Fault::Endpoint(error)) => return Err(error),
-        Err(Fault::Slow(error)) => {
-            endpoint.batch_suspect(asked.len());
-            return Err(error);
-        }
+        Err(Fault::Request(error)) => return Ok(Outcome::Failed(error)),
         Err(Fault::TooLarge(reason)) => return refused(reason),
     };
     match parse::read(&body, asked) {
@@ -65,7 +64,7 @@ fn settle(
     for (height, said) in heights {
         let fetched = match said {
             Said::Block(block) => Fetched::Block(block),
-            Said::Absent(Absence::Unknown) => Fetched::Absent(height, Absence::Unknown),
+            Said::Absent(said @ (Absence::Unknown | Absence::Unheard(_))) => Fetched::Absent(height, said),
             Said::Absent(Absence::Pruned(reason)) => Fetched::Absent(height, Absence::Pruned(endpoint.redact(&reason))),
             Said::Absent(Absence::Malformed(reason)) => {
                 Fetched::Absent(height, Absence::Malformed(endpoint.redact(&reason)))
@@ -100,7 +99,7 @@ fn settle(
 pub(super) async fn quantity(endpoint: &Endpoint, method: &str) -> Result<u128, SourceError> {
     let body = match rpc::post(endpoint, rpc::plain_request(method), QUANTITY_BYTES_MAX).await {
         Ok(body) => body,
-        Err(Fault::Endpoint(error) | Fault::Slow(error)) => return Err(error),
+        Err(Fault::Endpoint(error) | Fault::Request(error)) => return Err(error),
         Err(Fault::TooLarge(reason)) => return Err(endpoint.malformed(&format!("{method}: {reason}"))),
     };
     match parse::read_quantity(&body) {

@@ -7,6 +7,7 @@ use reqwest::{Client, Url};
 
 use super::EvmOptions;
 use super::pace::{Batch, Health};
+use crate::messages::heights::{Height, HeightRange};
 use crate::sources::{SourceError, tls};
 
 /// Connections that are kept open per endpoint while nothing is asked.
@@ -31,6 +32,8 @@ struct State {
     batch: Batch,
     /// The chain that this endpoint was seen to serve since it last failed.
     chain: Option<String>,
+    /// Where the last request that was not answered went.
+    doubted: Option<HeightRange>,
 }
 
 impl Endpoint {
@@ -43,7 +46,7 @@ impl Endpoint {
         }
         let client = client(&url, options).map_err(|e| format!("endpoint {place} ({}): {e}", shown(&url)))?;
         let health = Health::default();
-        let state = Mutex::new(State { health, batch: Batch::new(options.batch_heights), chain: None });
+        let state = Mutex::new(State { health, batch: Batch::new(options.batch_heights), chain: None, doubted: None });
         let (rest_min, rest_max) = (options.rest_min, options.rest_max);
         Ok(Self { shown: shown(&url), secrets: secrets(&url), url, client, rest_min, rest_max, state })
     }
@@ -82,6 +85,8 @@ impl Endpoint {
     pub fn failed(&self, error: &SourceError) {
         let mut state = self.state();
         state.chain = None;
+        // It is the endpoint that failed then, not a height of it.
+        state.doubted = None;
         let (now, jitter) = (Instant::now(), rand::random());
         if state.health.failed(error, now, self.rest_min, self.rest_max, jitter) {
             match error {
@@ -128,6 +133,25 @@ impl Endpoint {
         self.state().batch.answered(u32::try_from(asked).unwrap_or(u32::MAX));
     }
 
+    /// The heights (ascending) of a request that was not answered: perhaps one of them is to blame, or their number.
+    ///
+    /// This outlasts the call, since a search by time-outs may take longer than one call has time.
+    pub fn doubt(&self, asked: &[Height]) {
+        let (Some(first), Some(last)) = (asked.first(), asked.last()) else { return };
+        let mut state = self.state();
+        let within = |range: HeightRange| range.contains(*first) && range.contains(*last);
+        if !state.doubted.is_some_and(within) {
+            // Within the search it is a height that is to blame; before it, it may be the size.
+            state.batch.suspect(u32::try_from(asked.len()).unwrap_or(u32::MAX));
+        }
+        state.doubted = HeightRange::new(*first, *last).ok();
+    }
+
+    /// The heights among which one may make requests fail.
+    pub fn doubted(&self) -> Option<HeightRange> {
+        self.state().doubted
+    }
+
     /// Whether it was seen to serve `chain` since it last failed.
     pub fn serves(&self, chain: &str) -> bool {
         self.state().chain.as_deref() == Some(chain)
@@ -136,6 +160,11 @@ impl Endpoint {
     /// Remembers that it serves `chain`.
     pub fn remember_chain(&self, chain: &str) {
         self.state().chain = Some(chain.to_owned());
+    }
+
+    /// Forgets which chain it serves: a request failed, and another machine may answer behind the name from now on.
+    pub fn forget_chain(&self) {
+        self.state().chain = None;
     }
 
     fn state(&self) -> MutexGuard<'_, State> {

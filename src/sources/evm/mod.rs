@@ -1,7 +1,8 @@
 //! EVM JSON-RPC over HTTP: Ethereum and every chain that speaks like it.
 //!
 //! Several endpoints are one source: the one that answered last is asked first, one that fails rests and the next
-//! takes over within the same call. What one lacks (pruned, lagging) the others are asked for.
+//! takes over within the same call. What one lacks (pruned, lagging) the others are asked for, and only what all of
+//! them lack is said to be absent.
 //!
 //! | file | what it knows |
 //! |---|---|
@@ -13,10 +14,12 @@
 //! | `rpc` | one request over HTTP |
 //! | `ask` | one question to one endpoint |
 //! | `answers` | a range while it is being asked for |
+//! | `fetch` | a range over all endpoints, and the search for a height that fails |
 
 mod answers;
 mod ask;
 mod endpoint;
+mod fetch;
 mod options;
 mod pace;
 mod parse;
@@ -25,16 +28,14 @@ mod rpc;
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{PoisonError, RwLock};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use futures_util::future::BoxFuture;
 
-use self::answers::Answers;
-use self::ask::Outcome;
 use self::endpoint::Endpoint;
 pub use self::options::{BATCH_HEIGHTS_MAX, ENDPOINTS_MAX, EvmOptions};
 pub use self::parse::identity;
-use super::{Absence, ChainIdentity, ChainSource, Fetched, SourceError};
+use super::{ChainIdentity, ChainSource, Fetched, SourceError};
 use crate::messages::heights::{HEIGHT_MAX, Height, HeightRange};
 
 /// A chain behind one or several EVM endpoints.
@@ -81,8 +82,12 @@ impl EvmSource {
 
     fn failed(&self, place: usize, error: &SourceError) {
         self.endpoints[place].failed(error);
+        self.prefer_another(place);
+    }
+
+    fn prefer_another(&self, place: usize) {
         let next = (place + 1) % self.endpoints.len();
-        // Only who still prefers the failed one moves on; another call may have done so already.
+        // Only who still prefers this one moves on; another call may have done so already.
         let _ = self.first.compare_exchange(place, next, Ordering::Relaxed, Ordering::Relaxed);
     }
 
@@ -101,15 +106,14 @@ impl EvmSource {
 
     /// Ends a call at its deadline.
     async fn in_time<T>(&self, call: impl Future<Output = Result<T, SourceError>>) -> Result<T, SourceError> {
-        match tokio::time::timeout(self.call_timeout, call).await {
-            Ok(answer) => answer,
-            Err(_) => {
-                let asked = &self.endpoints[self.first.load(Ordering::Relaxed) % self.endpoints.len()];
-                let limit = self.call_timeout;
-                Err(asked
-                    .unreachable(&format!("no full answer within {limit:?} (call_timeout); ask for fewer heights")))
-            }
-        }
+        tokio::time::timeout(self.call_timeout, call).await.unwrap_or_else(|_| Err(self.out_of_time()))
+    }
+
+    /// The failure of a call that reached its deadline.
+    fn out_of_time(&self) -> SourceError {
+        let asked = &self.endpoints[self.first.load(Ordering::Relaxed) % self.endpoints.len()];
+        let limit = self.call_timeout;
+        asked.unreachable(&format!("no full answer within {limit:?} (call_timeout); ask for fewer heights"))
     }
 
     /// Asks the endpoints in turn for one quantity, which is at most `largest`.
@@ -150,65 +154,6 @@ impl EvmSource {
         endpoint.remember_chain(&found);
         Ok(())
     }
-
-    /// Fetches a range. As long as rounds over the endpoints bring something, it waits for the next one to wake and goes on.
-    async fn fetch(&self, range: HeightRange) -> Result<Vec<Fetched>, SourceError> {
-        // A pause that would outlast the call is not waited for: its reason says more than the end of the time.
-        let deadline = Instant::now() + self.call_timeout;
-        let mut answers = Answers::new(range);
-        loop {
-            let before = answers.known();
-            let failure = self.round(&mut answers).await;
-            if answers.complete() {
-                return Ok(answers.finish());
-            }
-            let (left, resting) = self.all_rest();
-            let error = failure.unwrap_or(resting);
-            // Without this a limit of the rate below the size of a range would never let a call succeed.
-            if answers.known() == before || Instant::now() + left >= deadline {
-                return Err(error);
-            }
-            tokio::time::sleep(left).await;
-        }
-    }
-
-    /// Asks each healthy endpoint once for what is missing; the last failure, if there was one.
-    async fn round(&self, answers: &mut Answers) -> Option<SourceError> {
-        let mut failure = None;
-        for (place, endpoint) in self.healthy() {
-            if answers.all_blocks() {
-                break;
-            }
-            answers.turn_to_next();
-            match self.fill(endpoint, answers).await {
-                Ok(()) => endpoint.answered(),
-                Err(error) => {
-                    self.failed(place, &error);
-                    failure = Some(error);
-                }
-            }
-        }
-        failure
-    }
-
-    /// Hears one endpoint on all open heights. Each request settles a height or is followed by one of half its size.
-    async fn fill(&self, endpoint: &Endpoint, answers: &mut Answers) -> Result<(), SourceError> {
-        self.check_chain(endpoint).await?;
-        let mut limit = u32::MAX;
-        loop {
-            let asked = answers.next(endpoint.batch().min(limit));
-            let Some(&first) = asked.first() else { return Ok(()) };
-            match (ask::blocks(endpoint, &asked, self.response_bytes_max, answers).await?, asked.len()) {
-                (Outcome::Progress, _) => limit = u32::MAX,
-                (Outcome::Stuck(reason), 1) => {
-                    // Alone, and still trouble. If the endpoint is well otherwise, it is this height that is not.
-                    ask::quantity(endpoint, "eth_blockNumber").await?;
-                    answers.take(Fetched::Absent(first, Absence::Malformed(endpoint.redact(&reason))));
-                }
-                (Outcome::Stuck(_), count) => limit = u32::try_from(count / 2).unwrap_or(u32::MAX),
-            }
-        }
-    }
 }
 
 impl ChainSource for EvmSource {
@@ -232,7 +177,7 @@ impl ChainSource for EvmSource {
     }
 
     fn blocks(&self, range: HeightRange) -> BoxFuture<'_, Result<Vec<Fetched>, SourceError>> {
-        Box::pin(self.in_time(self.fetch(range)))
+        Box::pin(self.fetch(range))
     }
 }
 

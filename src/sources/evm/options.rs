@@ -17,7 +17,8 @@ pub struct EvmOptions {
     pub connect_timeout: Duration,
     /// The time for one request, from its start to the last byte of the answer.
     pub request_timeout: Duration,
-    /// The time for one call, however many requests and endpoints it takes; what it has brought so far is lost then.
+    /// The time for one call, however many requests and endpoints it takes; what it has not brought by then is
+    /// [`Absence::Unheard`](crate::sources::Absence::Unheard).
     pub call_timeout: Duration,
     /// Heights per request, 1 to [`BATCH_HEIGHTS_MAX`]; less where an endpoint refuses that many.
     pub batch_heights: u32,

@@ -76,6 +76,7 @@ fn verdicts(reading: Result<Reading, String>) -> Vec<(Height, &'static str)> {
         Said::Absent(Absence::Unknown) => "unknown",
         Said::Absent(Absence::Pruned(_)) => "pruned",
         Said::Absent(Absence::Malformed(_)) => "malformed",
+        Said::Absent(Absence::Unheard(_)) => "unheard",
         Said::Limited => "limited",
         Said::Trouble(_) => "trouble",
     };

@@ -22,8 +22,9 @@ const RESERVE_BYTES_MAX: u64 = 4 * 1024 * 1024;
 pub(super) enum Fault {
     /// The endpoint failed.
     Endpoint(SourceError),
-    /// The endpoint did not answer in time, perhaps since too much was asked.
-    Slow(SourceError),
+    /// The request was not answered: a time-out, a connection that was cut, a raw HTTP 5xx. Perhaps the endpoint is
+    /// ill, perhaps it fails on what it was asked for.
+    Request(SourceError),
     /// The request or its answer is too large; half of it may do.
     TooLarge(String),
 }
@@ -65,7 +66,8 @@ pub(super) async fn post(endpoint: &Endpoint, request: String, bytes_max: u64) -
         return Ok(body);
     }
     let text = parse::short(String::from_utf8_lossy(&body).trim());
-    Err(Fault::Endpoint(endpoint.unreachable(format!("HTTP {status} {text}").trim_end())))
+    let error = endpoint.unreachable(format!("HTTP {status} {text}").trim_end());
+    Err(if status.is_server_error() { Fault::Request(error) } else { Fault::Endpoint(error) })
 }
 
 async fn read(endpoint: &Endpoint, mut response: Response, bytes_max: u64) -> Result<Bytes, Fault> {
@@ -85,10 +87,10 @@ async fn read(endpoint: &Endpoint, mut response: Response, bytes_max: u64) -> Re
 }
 
 fn transport(endpoint: &Endpoint, error: reqwest::Error) -> Fault {
-    let slow = error.is_timeout() && !error.is_connect();
+    let connected = !error.is_connect();
     let text = with_sources(&error.without_url());
-    let reason = parse::short(&endpoint.redact(&text));
-    if slow { Fault::Slow(endpoint.unreachable(&reason)) } else { Fault::Endpoint(endpoint.unreachable(&reason)) }
+    let error = endpoint.unreachable(&parse::short(&endpoint.redact(&text)));
+    if connected { Fault::Request(error) } else { Fault::Endpoint(error) }
 }
 
 /// `Retry-After` as seconds or as an HTTP date (RFC 9110, 10.2.3), cut to [`RETRY_AFTER_MAX`]; nonsense is `None`.

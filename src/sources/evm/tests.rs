@@ -1,6 +1,7 @@
 //! The source against a tiny server that answers what each test tells it to.
 
 use std::sync::{Arc, Mutex};
+use std::time::Instant;
 
 use axum::Router;
 use axum::body::Body;
@@ -9,6 +10,7 @@ use axum::http::{Response, StatusCode};
 use serde_json::{Value, json};
 
 use super::*;
+use crate::sources::Absence;
 
 /// What the server answers: a status, headers and a body, from the request and its number (from 0).
 type Script = dyn Fn(&Value, usize) -> Reply + Send + Sync;
@@ -121,6 +123,7 @@ fn heights(fetched: &[Fetched]) -> Vec<(u64, &'static str)> {
         Fetched::Absent(height, Absence::Unknown) => (*height, "unknown"),
         Fetched::Absent(height, Absence::Pruned(_)) => (*height, "pruned"),
         Fetched::Absent(height, Absence::Malformed(_)) => (*height, "malformed"),
+        Fetched::Absent(height, Absence::Unheard(_)) => (*height, "unheard"),
     };
     fetched.iter().map(word).collect()
 }
@@ -431,6 +434,166 @@ async fn no_error_shows_a_key() {
             assert!(!text.contains("hunter2") && !text.contains("0123456789abcdef"), "{text}");
         }
     }
+}
+
+/// Says of every height that it was thrown away.
+async fn pruned_node() -> Server {
+    server(|request, _| {
+        each(request, |item| if item["method"] == BLOCK { error(item, 4444, "pruned") } else { sound(item) })
+    })
+    .await
+}
+
+#[tokio::test]
+async fn pruned_is_not_believed_while_another_endpoint_fails_or_rests() {
+    let failures: [fn() -> Reply; 3] =
+        [|| status(502), || status(401), || Reply { header: Some(("retry-after", "60")), ..status(429) }];
+    for failure in failures {
+        let archive = server(move |_, _| failure()).await;
+        let pruned = pruned_node().await;
+        let endpoints = vec![archive.url.clone(), pruned.url.clone()];
+        let options = EvmOptions { endpoints, rest_min: Duration::from_secs(60), ..EvmOptions::default() };
+        let source = EvmSource::new(options).expect("a source");
+        for state in ["fails", "rests"] {
+            let fetched = source.blocks(range(1, 2)).await.expect("an answer");
+            assert_eq!(heights(&fetched), [(1, "unheard"), (2, "unheard")], "the archive {state}");
+            let Fetched::Absent(_, absence) = &fetched[0] else { panic!("a block") };
+            assert!(absence.to_string().contains(&archive.url), "the archive {state}: {absence}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn unknown_is_not_believed_while_another_endpoint_fails() {
+    let archive = server(|_, _| status(502)).await;
+    let lagging = server(|request, _| {
+        each(request, |item| match item["params"][0].as_str() {
+            Some("0x1") => json!({"id": item["id"], "result": null}),
+            Some("0x2") => json!({"id": item["id"], "result": {}}),
+            _ => sound(item),
+        })
+    })
+    .await;
+    let fetched = source(&[&archive, &lagging]).blocks(range(1, 3)).await.expect("an answer");
+    assert_eq!(heights(&fetched), [(1, "unheard"), (2, "unheard"), (3, "block")]);
+}
+
+#[tokio::test]
+async fn pruned_is_believed_when_all_endpoints_say_so() {
+    let (one, other) = (pruned_node().await, pruned_node().await);
+    let fetched = source(&[&one, &other]).blocks(range(1, 2)).await.expect("an answer");
+    assert_eq!(heights(&fetched), [(1, "pruned"), (2, "pruned")]);
+    assert_eq!((one.batches(), other.batches()), (vec![2], vec![2]));
+}
+
+/// A gateway fails on `bad` heights, alone or among others, and answers everything else.
+async fn gateway(bad: &'static [u64], code: u16) -> Server {
+    server(move |request, _| {
+        let items = request.as_array().cloned().unwrap_or_else(|| vec![request.clone()]);
+        let is_bad = |item: &Value| item["method"] == BLOCK && bad.contains(&height(item));
+        if items.iter().any(is_bad) { status(code) } else { each(request, sound) }
+    })
+    .await
+}
+
+fn all_but(bad: &[u64], lo: u64, hi: u64) -> Vec<(u64, &'static str)> {
+    (lo..=hi).map(|height| (height, if bad.contains(&height) { "malformed" } else { "block" })).collect()
+}
+
+#[tokio::test]
+async fn heights_on_which_an_endpoint_always_fails_leave_the_others_alone() {
+    for bad in [&[1_u64][..], &[37], &[100], &[101], &[250], &[1, 2, 99, 101, 250]] {
+        for code in [500, 502, 503, 504] {
+            let server = gateway(bad, code).await;
+            let source = source(&[&server]);
+            source.expect_chain("4242");
+            let fetched = source.blocks(range(1, 250)).await.expect("blocks");
+            assert_eq!(heights(&fetched), all_but(bad, 1, 250), "HTTP {code} at {bad:?}");
+            let Fetched::Absent(_, absence) = &fetched[bad[0] as usize - 1] else { panic!("a block") };
+            let text = absence.to_string();
+            assert!(text.contains("fails on this height") && text.contains(&code.to_string()), "{text}");
+            assert!(server.count() < 40 * bad.len() + 20, "{} requests for {bad:?}", server.count());
+            assert_eq!(source.head().await, Ok(100), "the endpoint does not rest");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_height_that_fails_here_is_taken_from_the_next_endpoint_without_a_search() {
+    let (ill, well) = (gateway(&[3], 504).await, gateway(&[], 504).await);
+    let fetched = source(&[&ill, &well]).blocks(range(1, 9)).await.expect("blocks");
+    assert_eq!(heights(&fetched), all_blocks(1, 9));
+    assert_eq!((ill.batches(), well.batches()), (vec![9], vec![9]));
+}
+
+#[tokio::test]
+async fn a_height_that_fails_here_is_not_pruned_because_another_endpoint_lacks_it() {
+    let (ill, pruned) = (gateway(&[3], 504).await, pruned_node().await);
+    let fetched = source(&[&ill, &pruned]).blocks(range(1, 9)).await.expect("blocks");
+    assert_eq!(heights(&fetched), all_but(&[3], 1, 9));
+}
+
+#[tokio::test]
+async fn an_endpoint_that_changed_its_chain_with_a_failure_gives_no_block() {
+    let server = server(|request, number| match number {
+        0 => each(request, sound),
+        1 => status(502),
+        _ if request["method"] == "eth_chainId" => ok(json!({"id": 1, "result": "0x1"})),
+        _ => each(request, sound),
+    })
+    .await;
+    let source = source(&[&server]);
+    source.expect_chain("4242");
+    let error = source.blocks(range(1, 9)).await.expect_err("another chain");
+    assert!(matches!(error, SourceError::WrongChain { .. }), "{error}");
+}
+
+/// Answers like [`gateway`], but hangs where that one fails, and for each height from `silent_from` on.
+async fn hanging(bad: &'static [u64], silent_from: u64) -> String {
+    let answer = move |body: String| async move {
+        let request: Value = serde_json::from_str(&body).expect("the source sends JSON");
+        let items = request.as_array().cloned().unwrap_or_else(|| vec![request.clone()]);
+        let hangs =
+            |item: &Value| item["method"] == BLOCK && (bad.contains(&height(item)) || height(item) >= silent_from);
+        if items.iter().any(hangs) {
+            std::future::pending::<()>().await;
+        }
+        each(&request, sound).body
+    };
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let url = format!("http://{}", listener.local_addr().expect("bound"));
+    tokio::spawn(async move { axum::serve(listener, Router::new().fallback(answer)).await });
+    url
+}
+
+/// A call has time for two time-outs, as in a node: the search goes on in the next call.
+#[tokio::test]
+async fn a_height_that_always_times_out_leaves_the_others_alone() {
+    for bad in [&[1_u64][..], &[60], &[120]] {
+        let endpoints = vec![hanging(bad, u64::MAX).await];
+        let (request_timeout, call_timeout) = (Duration::from_millis(400), Duration::from_millis(800));
+        let options = EvmOptions { endpoints, request_timeout, call_timeout, ..EvmOptions::default() };
+        let source = EvmSource::new(options).expect("a source");
+        let (mut found, mut calls) = (std::collections::BTreeMap::new(), 0);
+        while found.len() < 120 {
+            calls += 1;
+            assert!(calls <= 6, "{calls} calls, and only {} heights for {bad:?}", found.len());
+            let lowest = (1..=120).find(|height| !found.contains_key(height)).expect("not all are found");
+            let fetched = source.blocks(range(lowest, 120)).await.unwrap_or_default();
+            found.extend(heights(&fetched).into_iter().filter(|(_, word)| *word != "unheard"));
+        }
+        assert_eq!(found.into_iter().collect::<Vec<_>>(), all_but(bad, 1, 120), "{bad:?}");
+    }
+}
+
+#[tokio::test]
+async fn what_came_before_the_deadline_is_kept() {
+    let endpoints = vec![hanging(&[], 51).await];
+    let call_timeout = Duration::from_secs(2);
+    let options = EvmOptions { endpoints, call_timeout, batch_heights: 10, ..EvmOptions::default() };
+    let fetched = EvmSource::new(options).expect("a source").blocks(range(1, 60)).await.expect("blocks");
+    let unheard = (51..=60).map(|height| (height, "unheard"));
+    assert_eq!(heights(&fetched), all_blocks(1, 50).into_iter().chain(unheard).collect::<Vec<_>>());
 }
 
 #[test]
