@@ -21,11 +21,16 @@ mod wire;
 use clap::Subcommand;
 
 use super::exit::Exit;
+use super::output;
 
 /// What to measure.
 #[derive(Debug, Subcommand)]
 pub enum Bench {
     /// Durable mailboxes: enqueue, then claim, handle and commit; beside the thinnest client that does the same
+    #[command(
+        after_help = "Examples:\n  gapless bench mailbox\n  gapless bench mailbox --runs 5 --aof everysec --json\n\n\
+        Starts Redis servers of its own in temporary folders: redis-server must be installed."
+    )]
     Mailbox(mailbox::MailboxArgs),
 }
 
@@ -35,14 +40,8 @@ pub fn run(what: Bench, json: bool) -> Exit {
         Bench::Mailbox(args) => mailbox::run(&args),
     };
     match measured {
-        Ok(report) if json => {
-            println!("{}", report.to_json());
-            Exit::good()
-        }
-        Ok(report) => {
-            print!("{}", report.to_text());
-            Exit::good()
-        }
+        Ok(report) if json => output::json(&report.to_json(), Exit::good()),
+        Ok(report) => output::text(&report.to_text(), Exit::good()),
         Err(error) => Exit::usage(&format!("bench: {error:#}")),
     }
 }

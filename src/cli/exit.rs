@@ -41,11 +41,7 @@ impl Exit {
     /// 3 where Redis is out of reach, 2 where it refused.
     pub fn store(error: &StoreError) -> Self {
         match error {
-            // Its last node takes the managed server with it.
-            StoreError::Unreachable { address, .. } if address.starts_with("managed in ") => {
-                Self::out_of_reach(&format!("{error}; start a node: gapless run"))
-            }
-            StoreError::Unreachable { .. } => Self::out_of_reach(&error.to_string()),
+            StoreError::Unreachable { address, reason } => Self::out_of_reach(&unreachable(address, reason)),
             StoreError::Fenced { .. }
             | StoreError::Moved { .. }
             | StoreError::Full { .. }
@@ -80,6 +76,16 @@ impl Exit {
     }
 }
 
+/// A Redis out of reach, with the remedy where there is one.
+fn unreachable(address: &str, reason: &str) -> String {
+    if address.starts_with("managed in ") {
+        // Its last node takes the managed server with it.
+        format!("the redis {address} is out of reach: {reason}; start a node: gapless run")
+    } else {
+        format!("redis at {address} is out of reach: {reason}")
+    }
+}
+
 /// One line to standard error; a closed one leaves nobody to tell, and must not end the process with a panic.
 fn complain(words: &str) {
     let _ = writeln!(std::io::stderr(), "gapless: {words}");
@@ -88,5 +94,26 @@ fn complain(words: &str) {
 impl From<Exit> for ExitCode {
     fn from(exit: Exit) -> Self {
         ExitCode::from(exit.0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::store::managed::Managed;
+    use crate::store::options::{Place, StoreOptions};
+
+    #[test]
+    fn a_redis_out_of_reach_is_named_in_a_sentence() {
+        let mut options = StoreOptions::at("redis://h:1/");
+        assert_eq!(unreachable(&options.address(), "it is away"), "redis at redis://h:1/ is out of reach: it is away");
+        options.place = Place::Managed(Arc::new(Managed::new(Path::new("data/redis"), 0, false)));
+        assert_eq!(
+            unreachable(&options.address(), "it is away"),
+            "the redis managed in data/redis is out of reach: it is away; start a node: gapless run"
+        );
     }
 }

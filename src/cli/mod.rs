@@ -131,12 +131,48 @@ pub fn main() -> Exit {
             return code;
         }
     };
+    if let Some((option, why)) = useless(&cli.command, &cli.global) {
+        return Exit::usage(&format!("{option} has no meaning here: {why}"));
+    }
     match cli.command {
         Command::Demo(args) => demo::run(&args),
         Command::Simulate(what) => simulate::run(what),
         Command::Bench(what) => bench::run(what, cli.global.json),
         Command::Configured(command) => configured(command, &cli.global),
     }
+}
+
+/// The first global option that the command would not obey, and why: an option that is ignored in silence misleads.
+fn useless(command: &Command, global: &Global) -> Option<(&'static str, &'static str)> {
+    const NO_LOG: &str = "it has no log of its own";
+    let (config, log_level, json) = match command {
+        Command::Demo(_) => (
+            Some("`gapless demo` writes the configuration of its nodes itself"),
+            Some(NO_LOG),
+            Some("`gapless demo` prints text only; its exit code tells whether all is well"),
+        ),
+        Command::Simulate(_) => (
+            Some("`gapless simulate` takes arguments only"),
+            Some(NO_LOG),
+            Some("`gapless simulate` prints its address only"),
+        ),
+        Command::Bench(_) => (Some("`gapless bench` measures servers of its own"), Some(NO_LOG), None),
+        Command::Configured(Configured::Run(_)) => {
+            (None, None, Some("for a log in JSON set log.format = \"json\", or GAPLESS__LOG__FORMAT=json"))
+        }
+        Command::Configured(
+            Configured::Status
+            | Configured::Doctor
+            | Configured::Mailbox(_)
+            | Configured::Checkpoint(_)
+            | Configured::Send(_)
+            | Configured::Blocks(_),
+        ) => (None, None, None),
+    };
+    let config = config.filter(|_| !global.config.is_empty()).map(|why| ("--config", why));
+    let log_level = log_level.filter(|_| global.log_level.is_some()).map(|why| ("--log-level", why));
+    let json = json.filter(|_| global.json).map(|why| ("--json", why));
+    config.or(log_level).or(json)
 }
 
 fn configured(command: Configured, global: &Global) -> Exit {

@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use super::exit::Exit;
 
-/// The width that tables keep to, where their columns allow it.
+/// The width that tables keep to on a terminal, where their columns allow it.
 const WIDTH: usize = 80;
 /// The last column is not cut below this.
 const LAST_MIN: usize = 24;
@@ -81,19 +81,28 @@ pub enum Side {
     Right,
 }
 
-/// Rows below a header. The last column, if it holds words, is cut to keep the width.
+/// Rows below a header. The last column, if it holds words, is cut to keep the width of a terminal; programs and files
+/// get it whole.
 #[derive(Debug, Clone)]
 pub struct Table {
     columns: Vec<(&'static str, Side)>,
-    rows: Vec<Vec<String>>,
+    rows: Vec<Row>,
     /// Where the last column is cut.
     width: usize,
 }
 
+#[derive(Debug, Clone)]
+struct Row {
+    cells: Vec<String>,
+    /// A line of its own below the cells, indented and never cut; empty for none.
+    note: String,
+}
+
 impl Table {
-    /// A table with these columns.
+    /// A table with these columns, for standard output.
     pub fn new(columns: &[(&'static str, Side)]) -> Self {
-        Self { columns: columns.to_vec(), rows: Vec::new(), width: WIDTH }
+        let width = if std::io::stdout().is_terminal() { WIDTH } else { usize::MAX };
+        Self { columns: columns.to_vec(), rows: Vec::new(), width }
     }
 
     /// The last column is what the table is read for: it is never cut.
@@ -104,8 +113,13 @@ impl Table {
 
     /// Adds a row; it has as many cells as there are columns.
     pub fn row(&mut self, cells: Vec<String>) {
+        self.row_with(cells, String::new());
+    }
+
+    /// Adds a row with a line of its own below it, unless `note` is empty.
+    pub fn row_with(&mut self, cells: Vec<String>, note: String) {
         debug_assert_eq!(cells.len(), self.columns.len());
-        self.rows.push(cells);
+        self.rows.push(Row { cells, note });
     }
 
     /// The lines, each ended.
@@ -114,13 +128,16 @@ impl Table {
         let header = self.columns.iter().map(|(name, _)| (*name).to_owned()).collect::<Vec<_>>();
         let mut text = self.line(&header, &widths);
         for row in &self.rows {
-            text.push_str(&self.line(row, &widths));
+            text.push_str(&self.line(&row.cells, &widths));
+            if !row.note.is_empty() {
+                text.push_str(&format!("  {}\n", row.note));
+            }
         }
         text
     }
 
     fn column_width(&self, column: usize) -> usize {
-        let cells = self.rows.iter().map(|row| row[column].chars().count());
+        let cells = self.rows.iter().map(|row| row.cells[column].chars().count());
         cells.max().unwrap_or(0).max(self.columns[column].0.len())
     }
 
@@ -159,6 +176,7 @@ mod tests {
     #[test]
     fn columns_line_up_and_the_last_is_cut() {
         let mut table = Table::new(&[("NAME", Side::Left), ("COUNT", Side::Right), ("WHY", Side::Left)]);
+        table.width = WIDTH;
         table.row(vec!["a".to_owned(), "7".to_owned(), String::new()]);
         table.row(vec!["länger".to_owned(), "12345678".to_owned(), "x".repeat(100)]);
         let lines = table.render();
@@ -167,6 +185,17 @@ mod tests {
         assert_eq!(lines[1], "a              7");
         assert_eq!(lines[2].chars().count(), WIDTH);
         assert!(lines[2].starts_with("länger  12345678  xxx") && lines[2].ends_with("..."), "{lines:?}");
+        table.width = usize::MAX;
+        assert!(table.render().ends_with(&format!("  {}\n", "x".repeat(100))));
+    }
+
+    #[test]
+    fn a_note_stands_below_its_row_and_is_never_cut() {
+        let mut table = Table::new(&[("NAME", Side::Left), ("COUNT", Side::Right)]);
+        table.width = WIDTH;
+        table.row_with(vec!["a".to_owned(), "7".to_owned()], "y".repeat(100));
+        table.row(vec!["b".to_owned(), "8".to_owned()]);
+        assert_eq!(table.render(), format!("NAME  COUNT\na         7\n  {}\nb         8\n", "y".repeat(100)));
     }
 
     #[test]

@@ -9,6 +9,8 @@ use crate::simulate::chain::{self, ChainArgs};
 #[derive(Debug, Subcommand)]
 pub enum Simulate {
     /// An EVM chain behind a JSON-RPC endpoint, byte for byte the same for the same seed
+    #[command(after_help = "Example:\n  gapless simulate chain --blocks 5000 --block-time 1 --faults 429=0.02\n\n\
+        Serves until SIGTERM or Ctrl-C.")]
     Chain(ChainArgs),
 }
 

@@ -85,20 +85,19 @@ fn pipelines(status: &Status) -> String {
         ("FAILED", Side::Right),
         ("WAITING", Side::Right),
         ("DEAD", Side::Right),
-        ("", Side::Left),
     ];
     let mut table = Table::new(&columns);
     for pipeline in &status.pipelines {
         let summary = pipeline.summary.as_ref().map_or_else(String::new, |summary| plain(&summary.words));
-        table.row(vec![
+        let cells = vec![
             pipeline.pipeline.clone(),
             pipeline.units.to_string(),
             pipeline.held.to_string(),
             pipeline.failed.to_string(),
             pipeline.waiting.to_string(),
             pipeline.dead.to_string(),
-            summary,
-        ]);
+        ];
+        table.row_with(cells, summary);
     }
     table.render()
 }

@@ -50,9 +50,14 @@ pub fn grouped(n: u64) -> String {
     out
 }
 
-/// `1 node`, `2 nodes`.
+/// `1 node`, `2 nodes`, `1,000 nodes`.
 pub fn count(number: usize, one: &str, many: &str) -> String {
-    format!("{number} {}", if number == 1 { one } else { many })
+    format!("{} {}", grouped(number as u64), if number == 1 { one } else { many })
+}
+
+/// `1 height`, `1,000 heights`.
+pub fn heights(number: u64) -> String {
+    format!("{} {}", grouped(number), if number == 1 { "height" } else { "heights" })
 }
 
 /// `text`, or a dash where there is none.
@@ -72,6 +77,12 @@ mod tests {
     #[test]
     fn numbers_are_grouped_by_thousands() {
         assert_eq!([0, 999, 1000, 1_234_567].map(grouped), ["0", "999", "1,000", "1,234,567"]);
+    }
+
+    #[test]
+    fn one_is_no_plural() {
+        assert_eq!([0, 1, 2].map(|n| count(n, "gap", "gaps")), ["0 gaps", "1 gap", "2 gaps"]);
+        assert_eq!([0, 1, 2_000].map(heights), ["0 heights", "1 height", "2,000 heights"]);
     }
 
     #[test]

@@ -30,9 +30,10 @@ pub async fn blocks_summary(
     let missing = wanted.count().saturating_sub(held.count()).saturating_sub(parked.count());
     let gaps = held.gaps(wanted).ranges().len();
     let words = format!(
-        "head {head}, held {} of {}, missing {missing} in {gaps} gaps, parked {}{}",
+        "head {head}, held {} of {}, missing {missing} in {gaps} {}, parked {}{}",
         held.count(),
         wanted.count(),
+        if gaps == 1 { "gap" } else { "gaps" },
         parked.count(),
         if whole { "" } else { " (or more)" },
     );

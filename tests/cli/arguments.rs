@@ -91,6 +91,13 @@ fn every_command_teaches_with_an_example() {
         &["checkpoint", "show"],
         &["checkpoint", "history"],
         &["send"],
+        &["blocks", "status"],
+        &["blocks", "gaps"],
+        &["blocks", "get"],
+        &["blocks", "verify"],
+        &["demo"],
+        &["simulate", "chain"],
+        &["bench", "mailbox"],
     ] {
         let mut args = command.to_vec();
         args.push("--help");
@@ -112,6 +119,33 @@ fn arguments_that_make_no_sense_end_with_2() {
         assert!(done.err.contains("--help") || done.err.contains("Usage"), "{args:?}: {}", done.err);
     }
     assert_eq!(workspace.run(&["--version"]).out, format!("gapless {}\n", env!("CARGO_PKG_VERSION")));
+}
+
+#[test]
+fn an_option_that_a_command_would_not_obey_is_refused() {
+    let workspace = Workspace::new("");
+    let file = workspace.write("other.toml", "");
+    let file = file.to_str().expect("a plain path");
+    let own = "`gapless demo` writes the configuration of its nodes itself";
+    let arguments = "`gapless simulate` takes arguments only";
+    let servers = "`gapless bench` measures servers of its own";
+    let log = "it has no log of its own";
+    let text = "`gapless demo` prints text only; its exit code tells whether all is well";
+    let address = "`gapless simulate` prints its address only";
+    let format = "for a log in JSON set log.format = \"json\", or GAPLESS__LOG__FORMAT=json";
+    for (args, option, why) in [
+        (&["run", "--json"][..], "--json", format),
+        (&["--json", "demo"], "--json", text),
+        (&["demo", "--config", file], "--config", own),
+        (&["demo", "--log-level", "info"], "--log-level", log),
+        (&["simulate", "chain", "--json"], "--json", address),
+        (&["--config", file, "simulate", "chain"], "--config", arguments),
+        (&["simulate", "chain", "--log-level", "info"], "--log-level", log),
+        (&["bench", "mailbox", "--config", file], "--config", servers),
+        (&["bench", "mailbox", "--log-level", "info", "--json"], "--log-level", log),
+    ] {
+        workspace.run(args).failed(2, &format!("gapless: {option} has no meaning here: {why}\n"));
+    }
 }
 
 #[test]

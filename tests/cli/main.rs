@@ -4,12 +4,21 @@
 mod support;
 
 mod arguments;
+mod blocks;
 mod http;
 mod mailboxes;
+#[path = "../pipeline/oracle.rs"]
+#[allow(dead_code)]
+mod oracle;
 mod reach;
 mod shapes;
 mod signals;
+#[path = "../pipeline/sim.rs"]
+#[allow(dead_code)]
+mod sim;
 mod trust;
+
+use std::collections::BTreeSet;
 
 use support::node::{Done, Workspace, config, poll};
 use support::redis::RedisServer;
@@ -30,4 +39,11 @@ fn eventually(workspace: &Workspace, what: &str, args: &[&str], is: impl Fn(&ser
     let mut all = vec!["--json"];
     all.extend(args);
     poll(what, || Some(workspace.run(&all)).filter(|done| done.code == 0 && is(&done.json())))
+}
+
+/// The names of an object, sorted.
+#[track_caller]
+fn names(value: &serde_json::Value) -> Vec<&str> {
+    let names: BTreeSet<&str> = value.as_object().expect("an object").keys().map(String::as_str).collect();
+    names.into_iter().collect()
 }

@@ -1,17 +1,8 @@
 //! The shapes of JSON that `docs/cli.md` documents: every field, and nothing beside.
 
-use std::collections::BTreeSet;
-
 use serde_json::Value;
 
-use super::{QUIET, eventually, world};
-
-/// The names of an object, sorted.
-#[track_caller]
-fn names(value: &Value) -> Vec<&str> {
-    let names: BTreeSet<&str> = value.as_object().expect("an object").keys().map(String::as_str).collect();
-    names.into_iter().collect()
-}
+use super::{QUIET, eventually, names, world};
 
 const UNIT: [&str; 12] = [
     "commit_age_ms",

@@ -37,10 +37,13 @@ fn heights_that_no_source_has_are_parked_and_the_rest_goes_on() {
     assert_eq!(parked[1].2, "the source has no such block (yet); tried 2 times");
 
     let gaps = world.space.run(&["blocks", "gaps", "--pipeline", "main", "--json"]).json();
+    assert_eq!((&gaps["wanted"], &gaps["more"]), (&json!([0, 200]), &json!(0)));
+    let gaps = &gaps["gaps"];
     assert_eq!(gaps[0], json!({"range": [0, 50], "count": 51, "state": "parked", "reason": parked[0].2}));
     assert_eq!(gaps[1], json!({"range": [100, 120], "count": 21, "state": "parked", "reason": parked[1].2}));
     assert_eq!(gaps[2], serde_json::Value::Null, "{gaps}");
     let status = world.space.run(&["blocks", "status", "--pipeline", "main", "--json"]).json();
+    let status = &status["pipelines"];
     assert_eq!(
         (&status[0]["held"], &status[0]["missing"], &status[0]["parked"], &status[0]["wanted"]),
         (&json!(129), &json!(0), &json!(72), &json!([0, 200])),

@@ -50,7 +50,8 @@ fn start_and_end_mean_the_same_after_every_restart() {
     }
     assert!(node.lives());
     let status = world.space.run(&["blocks", "status", "--json"]).json();
-    let near = status.as_array().expect("a list").iter().find(|s| s["pipeline"] == "blocks.near").expect("near");
+    let near =
+        status["pipelines"].as_array().expect("a list").iter().find(|s| s["pipeline"] == "blocks.near").expect("near");
     assert_eq!((&near["wanted"], &near["missing"]), (&serde_json::json!([70, 104]), &serde_json::json!(0)), "{near}");
 }
 

@@ -1,6 +1,8 @@
 //! The guarantees of `docs/guarantees.md` as functions. Each computes the truth from the plan of the test alone,
 //! never from what the program says of itself.
 
+use std::ops::RangeInclusive;
+
 use redis::FromRedisValue;
 
 use super::redis::RedisServer;
@@ -165,6 +167,85 @@ pub fn g3_retry(redis: &RedisServer, truth: &Truth) {
 pub fn g4_takeover(redis: &RedisServer, truth: &Truth) {
     let damage = damage(redis, truth);
     assert!(damage.lost == 0, "G4: {damage}");
+}
+
+/// What Redis says of a chain, read without any code of the program.
+#[derive(Debug, Clone)]
+pub struct Index {
+    /// From the start to the head.
+    pub wanted: RangeInclusive<u64>,
+    /// Lowest and highest height, the parent of the lowest and the hash of the highest block.
+    pub held: Vec<(u64, u64, String, String)>,
+    /// Lowest and highest height, and the reason.
+    pub parked: Vec<(u64, u64, String)>,
+}
+
+/// A block file as the folder has it, with the digest that stands beside it.
+#[derive(Debug, Clone)]
+pub struct BlockFile {
+    pub hash: String,
+    pub raw: Vec<u8>,
+    pub digest: Option<String>,
+}
+
+/// A block as the chain has it.
+#[derive(Debug, Clone)]
+pub struct BlockTruth {
+    pub hash: String,
+    pub parent: String,
+    pub raw: Vec<u8>,
+}
+
+/// Everything that G5 forbids in a pipeline that has caught up: nothing is asked for any more, so that each wanted
+/// height is held or parked. Files of other branches may stand beside the chain's block.
+pub fn block_faults(
+    index: &Index,
+    files: &dyn Fn(u64) -> Vec<BlockFile>,
+    truth: &dyn Fn(u64) -> BlockTruth,
+) -> Vec<String> {
+    let mut faults = Vec::new();
+    for (lo, hi, parent, hash) in &index.held {
+        let (below, top) = (truth(*lo).parent, truth(*hi).hash);
+        if *parent != below {
+            faults.push(format!("{lo}..{hi} is held on {parent}, the chain has {below}"));
+        }
+        if *hash != top {
+            faults.push(format!("{lo}..{hi} is held up to {hash}, the chain has {top}"));
+        }
+    }
+    let silent = index.parked.iter().filter(|(.., reason)| reason.is_empty());
+    faults.extend(silent.map(|(lo, hi, _)| format!("{lo}..{hi} is parked without a reason")));
+    for height in index.wanted.clone() {
+        let held = index.held.iter().any(|(lo, hi, ..)| (lo..=hi).contains(&&height));
+        let parked = index.parked.iter().any(|(lo, hi, _)| (lo..=hi).contains(&&height));
+        match (held, parked) {
+            (false, false) => faults.push(format!("height {height} is neither held nor parked")),
+            (true, true) => faults.push(format!("height {height} is held and parked")),
+            (false, true) => {}
+            (true, false) => faults.extend(file_fault(height, &files(height), &truth(height))),
+        }
+    }
+    faults
+}
+
+/// What is wrong with the file of a held height.
+fn file_fault(height: u64, files: &[BlockFile], truth: &BlockTruth) -> Option<String> {
+    let own: Vec<&BlockFile> = files.iter().filter(|file| file.hash == truth.hash).collect();
+    let [file] = own[..] else {
+        return Some(format!("height {height} is held and has {} files of the chain's block", own.len()));
+    };
+    if file.raw != truth.raw {
+        return Some(format!("height {height} has other bytes than the chain"));
+    }
+    let digest = blake3::hash(&file.raw).to_string();
+    (file.digest.as_deref() != Some(digest.as_str()))
+        .then(|| format!("height {height} has no digest of its bytes beside it"))
+}
+
+/// G5: each wanted height is held, its file whole with its digest and linked as the chain is, or parked with a reason.
+pub fn g5_blocks(index: &Index, files: &dyn Fn(u64) -> Vec<BlockFile>, truth: &dyn Fn(u64) -> BlockTruth) {
+    let faults = block_faults(index, files, truth);
+    assert!(faults.is_empty(), "G5: {faults:#?}");
 }
 
 /// G10: no mailbox was ever seen longer than its capacity and one send.

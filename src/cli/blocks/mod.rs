@@ -16,9 +16,10 @@ use crate::messages::heights::{Height, HeightRange};
 #[derive(Debug, Subcommand)]
 pub enum Blocks {
     /// Head, held heights, gaps and parked heights of each chain
+    #[command(after_help = "Example:\n  gapless blocks status --json | jq '.pipelines[] | select(.parked > 0)'")]
     Status(Which),
     /// The missing and parked ranges, lowest first
-    #[command(after_help = "Example: gapless blocks gaps --pipeline mainnet --limit 20")]
+    #[command(after_help = "Example:\n  gapless blocks gaps --pipeline mainnet --limit 20")]
     Gaps {
         #[command(flatten)]
         which: Which,
@@ -27,7 +28,8 @@ pub enum Blocks {
         limit: usize,
     },
     /// Print one block, byte for byte as the node sent it
-    #[command(after_help = "Example: gapless blocks get 1234 | jq .hash")]
+    #[command(after_help = "Example:\n  gapless blocks get 1234 | jq .hash\n\n\
+        Ends with 1 if the height is not held, or its file is gone or altered.")]
     Get {
         /// The height
         #[arg(value_parser = height)]
@@ -40,8 +42,8 @@ pub enum Blocks {
     },
     /// Read every file again, compare digests and links; exit 1 names what is missing or wrong
     #[command(
-        after_help = "What is found goes to the trash and is fetched again by the running nodes, unless --no-repair.\n\
-        Example: gapless blocks verify 0..9999"
+        after_help = "Unless --no-repair, what is found is sent to the detector, which judges it again: what is bad goes \
+        to the trash and is fetched again by a running node.\n\nExample:\n  gapless blocks verify 0..9999"
     )]
     Verify {
         /// Heights, both included [default: from the start to the head committed now]

@@ -6,8 +6,8 @@ use serde_json::json;
 
 use super::index::Index;
 use super::{Chosen, Desk, Exit};
-use crate::cli::output::say;
-use crate::cli::words::grouped;
+use crate::cli::output::{self, say};
+use crate::cli::words::{count, grouped};
 use crate::ids::RandomId;
 use crate::messages::heights::{Height, HeightRange};
 use crate::sinks::{BlockFiles, Verdict};
@@ -30,7 +30,7 @@ pub(super) async fn status(desk: &Desk, chosen: &[Chosen]) -> Result<Exit, Exit>
         }
     }
     if desk.json {
-        say(&serde_json::Value::Array(shown).to_string());
+        return Ok(output::json(&json!({ "pipelines": shown }), Exit::good()));
     }
     Ok(Exit::good())
 }
@@ -64,40 +64,47 @@ fn status_text(index: &Index, chosen: &Chosen) {
         row("finalized", grouped(finalized), format!("head - {}", chosen.section.confirmations));
     }
     row("wanted", grouped(wanted.count()), format!("{wanted}"));
-    row("held", grouped(index.held_count(wanted)), format!("in {} intervals", grouped(index.held.len() as u64)));
+    row("held", grouped(index.held_count(wanted)), format!("in {}", count(index.held.len(), "interval", "intervals")));
     let missing = index.missing(wanted);
-    row("missing", grouped(missing.count()), format!("in {} gaps", grouped(missing.ranges().len() as u64)));
+    row("missing", grouped(missing.count()), format!("in {}", count(missing.ranges().len(), "gap", "gaps")));
     let parked = if index.parked.is_empty() { String::new() } else { "see: gapless blocks gaps".to_owned() };
     row("parked", grouped(index.parked_count()), parked);
 }
 
 pub(super) async fn gaps(desk: &Desk, chosen: &Chosen, limit: usize) -> Result<Exit, Exit> {
     let index = Index::read(desk, chosen, None).await?;
-    let Some(wanted) = index.wanted(chosen) else {
-        say(if desk.json { "[]" } else { "nothing yet: no collector has seen the chain" });
-        return Ok(Exit::good());
-    };
-    let mut rows: Vec<(HeightRange, &'static str, &str)> =
-        index.missing(wanted).ranges().iter().map(|range| (*range, "missing", "")).collect();
-    rows.extend(index.parked.iter().map(|parked| (parked.range, "parked", parked.reason.as_str())));
-    rows.sort();
+    let wanted = index.wanted(chosen);
+    let rows = wanted.map_or_else(Vec::new, |wanted| rows(&index, wanted));
+    let (shown, more) = (&rows[..limit.min(rows.len())], rows.len().saturating_sub(limit));
     if desk.json {
-        let rows = rows.iter().take(limit).map(|(range, state, reason)| {
+        let shown = shown.iter().map(|(range, state, reason)| {
             json!({ "range": range, "count": range.count(), "state": state, "reason": reason })
         });
-        say(&serde_json::Value::Array(rows.collect()).to_string());
-        return Ok(Exit::good());
+        let shown: Vec<_> = shown.collect();
+        return Ok(output::json(&json!({ "wanted": wanted, "gaps": shown, "more": more }), Exit::good()));
     }
-    if rows.is_empty() {
-        say(&format!("no gaps in {wanted}"));
+    match wanted {
+        None => say("nothing yet: no collector has seen the chain"),
+        Some(wanted) if rows.is_empty() => say(&format!("no gaps in {wanted}")),
+        Some(_) => {}
     }
-    for (range, state, reason) in rows.iter().take(limit) {
+    for (range, state, reason) in shown {
         say(format!("{:>24} {:>12} {state:<8} {reason}", range.to_string(), grouped(range.count())).trim_end());
     }
-    if rows.len() > limit {
-        say(&format!("... and {} more ranges (--limit)", grouped((rows.len() - limit) as u64)));
+    if more > 0 {
+        say(&format!("... and {} (--limit)", count(more, "more range", "more ranges")));
     }
     Ok(Exit::good())
+}
+
+/// The missing and the parked ranges, ascending, with the reason of those that are parked.
+fn rows(index: &Index, wanted: HeightRange) -> Vec<(HeightRange, &'static str, &str)> {
+    let missing = index.missing(wanted);
+    let missing = missing.ranges().iter().map(|range| (*range, "missing", ""));
+    let parked = index.parked.iter().map(|parked| (parked.range, "parked", parked.reason.as_str()));
+    let mut rows: Vec<_> = missing.chain(parked).collect();
+    rows.sort();
+    rows
 }
 
 pub(super) async fn get(desk: &Desk, chosen: &Chosen, height: Height, meta: bool) -> Result<Exit, Exit> {

@@ -6,8 +6,8 @@ use serde_json::json;
 
 use super::index::Index;
 use super::{Chosen, Desk, Exit, fault};
-use crate::cli::output::say;
-use crate::cli::words::grouped;
+use crate::cli::output;
+use crate::cli::words::{grouped, heights};
 use crate::ids::Address;
 use crate::messages::block::{BlockHash, Piece};
 use crate::messages::gap::DetectorMessage;
@@ -36,12 +36,11 @@ pub(super) async fn run(desk: &Desk, chosen: &Chosen, range: Option<HeightRange>
     let Some(wanted) = index.wanted(chosen) else {
         return Err(Exit::usage("there is nothing to verify: no collector has seen the chain yet"));
     };
-    let range = match range {
-        None => wanted,
-        Some(range) => range.intersect(wanted).ok_or_else(|| {
-            Exit::usage(&format!("{range} lies outside of what is wanted, {wanted} (the head committed now)"))
-        })?,
-    };
+    let asked_for = range.unwrap_or(wanted);
+    let range = asked_for.intersect(wanted).ok_or_else(|| {
+        Exit::usage(&format!("{asked_for} lies outside of what is wanted, {wanted} (the head committed now)"))
+    })?;
+    let outside = outside(asked_for, wanted, index.head);
     let mut found = absent(&index, range);
     let files = super::show::open(chosen)?;
     let mut doubted = Vec::new();
@@ -57,8 +56,23 @@ pub(super) async fn run(desk: &Desk, chosen: &Chosen, range: Option<HeightRange>
     progress.end();
     found.sort_by_key(|found| found.range.lo());
     let asked = if repair { ask(desk, chosen, &mut doubted).await? } else { 0 };
-    report(desk, range, &found, asked);
-    Ok(if found.is_empty() { Exit::good() } else { Exit::found() })
+    let exit = if found.is_empty() { Exit::good() } else { Exit::found() };
+    Ok(Report { range, outside, found, asked }.print(desk.json, exit))
+}
+
+/// What was asked for and is not wanted, with the reason: nobody may take it for verified.
+fn outside(asked_for: HeightRange, wanted: HeightRange, head: Option<Height>) -> Vec<(HeightRange, String)> {
+    let mut outside = Vec::new();
+    if asked_for.lo() < wanted.lo() {
+        let below = HeightRange::new(asked_for.lo(), wanted.lo() - 1);
+        outside.extend(below.map(|range| (range, format!("below the start, {}", wanted.lo()))));
+    }
+    if asked_for.hi() > wanted.hi() {
+        let limit = if head == Some(wanted.hi()) { "head" } else { "configured end" };
+        let above = HeightRange::new(wanted.hi() + 1, asked_for.hi());
+        outside.extend(above.map(|range| (range, format!("above the {limit}, {}", wanted.hi()))));
+    }
+    outside
 }
 
 /// What the index itself lacks.
@@ -178,34 +192,68 @@ async fn ask(desk: &Desk, chosen: &Chosen, doubted: &mut Vec<Height>) -> Result<
     Ok(doubted.len())
 }
 
-fn report(desk: &Desk, range: HeightRange, found: &[Found], asked: usize) {
-    let faults: u64 = found.iter().map(|found| found.range.count()).sum();
-    if desk.json {
-        let rows: Vec<_> = found
-            .iter()
-            .take(SHOWN_MAX)
-            .map(|found| json!({ "range": found.range, "class": found.class, "words": found.words }))
-            .collect();
-        let verdict = json!({ "range": range, "judged": range.count(), "faults": faults, "sent_to_repair": asked, "found": rows });
-        return say(&verdict.to_string());
+/// What is told at the end.
+struct Report {
+    /// What was judged.
+    range: HeightRange,
+    /// What was asked for and not judged, with the reason.
+    outside: Vec<(HeightRange, String)>,
+    found: Vec<Found>,
+    /// Heights that the detector was asked about.
+    asked: usize,
+}
+
+impl Report {
+    fn print(&self, json: bool, exit: Exit) -> Exit {
+        if json { output::json(&self.to_json(), exit) } else { output::text(&self.to_text(), exit) }
     }
-    for found in found.iter().take(SHOWN_MAX) {
-        let place = if found.range.count() == 1 { found.range.lo().to_string() } else { found.range.to_string() };
-        say(&format!("{place:>16}  {:<10}  {}", found.class, found.words));
+
+    fn faults(&self) -> u64 {
+        self.found.iter().map(|found| found.range.count()).sum()
     }
-    if found.len() > SHOWN_MAX {
-        say(&format!("... and {} more", grouped((found.len() - SHOWN_MAX) as u64)));
+
+    fn to_json(&self) -> serde_json::Value {
+        let shown = self.found.iter().take(SHOWN_MAX);
+        let shown = shown.map(|found| json!({ "range": found.range, "class": found.class, "words": found.words }));
+        let outside = self.outside.iter().map(|(range, why)| json!({ "range": range, "why": why }));
+        json!({
+            "range": self.range,
+            "judged": self.range.count(),
+            "not_judged": outside.collect::<Vec<_>>(),
+            "faults": self.faults(),
+            "sent_to_repair": self.asked,
+            "found": shown.collect::<Vec<_>>(),
+            "more": self.found.len().saturating_sub(SHOWN_MAX),
+        })
     }
-    match faults {
-        0 => say(&format!("{} heights, {range}: all held, whole and linked", grouped(range.count()))),
-        faults => say(&format!(
-            "{} of {} heights, {range}, are not as they should be",
-            grouped(faults),
-            grouped(range.count())
-        )),
-    }
-    if asked > 0 {
-        say(&format!("{} of them go to the trash and are fetched again by a running node", grouped(asked as u64)));
+
+    fn to_text(&self) -> String {
+        let mut lines = Vec::new();
+        for found in self.found.iter().take(SHOWN_MAX) {
+            let place = if found.range.count() == 1 { found.range.lo().to_string() } else { found.range.to_string() };
+            lines.push(format!("{place:>16}  {:<10}  {}", found.class, found.words));
+        }
+        if self.found.len() > SHOWN_MAX {
+            lines.push(format!("... and {} more", grouped((self.found.len() - SHOWN_MAX) as u64)));
+        }
+        let (judged, range) = (heights(self.range.count()), self.range);
+        lines.push(match self.faults() {
+            0 => format!("{judged}, {range}: all held, whole and linked"),
+            1 => format!("1 of {judged}, {range}, is not as it should be"),
+            faults => format!("{} of {judged}, {range}, are not as they should be", grouped(faults)),
+        });
+        for (range, why) in &self.outside {
+            let verbs = if range.count() == 1 { "lies" } else { "lie" };
+            lines.push(format!("{}, {range}, {verbs} {why}: not judged", heights(range.count())));
+        }
+        if self.asked > 0 {
+            lines.push(format!(
+                "{} sent to the detector, which judges them again; what is bad goes to the trash and is fetched again by \
+                 a running node",
+                heights(self.asked as u64)
+            ));
+        }
+        lines.iter().map(|line| format!("{line}\n")).collect()
     }
 }
 
@@ -235,5 +283,38 @@ impl Progress {
         if self.shown {
             eprint!("\r{:60}\r", "");
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn range(lo: Height, hi: Height) -> HeightRange {
+        HeightRange::new(lo, hi).expect("a range")
+    }
+
+    #[test]
+    fn what_is_not_wanted_is_named_with_its_reason() {
+        let below = (range(0, 9), "below the start, 10".to_owned());
+        let above = (range(852, 99_999), "above the head, 851".to_owned());
+        assert_eq!(outside(range(0, 99_999), range(10, 851), Some(851)), [below, above]);
+        let ended = (range(852, 852), "above the configured end, 851".to_owned());
+        assert_eq!(outside(range(10, 852), range(10, 851), Some(2_000)), [ended]);
+        assert_eq!(outside(range(10, 851), range(10, 851), Some(851)), []);
+    }
+
+    #[test]
+    fn one_height_is_no_plural() {
+        let found = Found { range: range(5, 5), class: "missing", words: "its file is gone".to_owned() };
+        let outside = outside(range(5, 6), range(5, 5), Some(5));
+        assert_eq!(
+            Report { range: range(5, 5), outside, found: vec![found], asked: 1 }.to_text(),
+            "               5  missing     its file is gone\n\
+             1 of 1 height, 5..5, is not as it should be\n\
+             1 height, 6..6, lies above the head, 5: not judged\n\
+             1 height sent to the detector, which judges them again; what is bad goes to the trash and is fetched again \
+             by a running node\n"
+        );
     }
 }

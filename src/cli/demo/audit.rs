@@ -7,7 +7,7 @@ use super::Kills;
 use crate::cli::desk::{Desk, fault};
 use crate::cli::exit::Exit;
 use crate::cli::output::say;
-use crate::cli::words::grouped;
+use crate::cli::words::{count, grouped};
 use crate::ids::{Kind, PipelineId, RandomId};
 use crate::messages::heights::{Height, HeightRange, HeightSet};
 use crate::simulate::chain::{ChainPlan, SimBlock, SimChain};
@@ -51,11 +51,11 @@ pub(super) async fn line(desk: &Desk, head: Height, since: Duration, alive: usiz
     let wanted = head + 1;
     let percent = held.count() * 100 / wanted;
     format!(
-        "{:>4} s  head {:>6}  held {:>6} ({percent:>3} %) in {:>3} intervals  nodes {alive}  kills {}",
+        "{:>4} s  head {:>6}  held {:>6} ({percent:>3} %) in {:>13}  nodes {alive}  kills {}",
         since.as_secs(),
         grouped(head),
         grouped(held.count()),
-        held.ranges().len(),
+        count(held.ranges().len(), "interval", "intervals"),
         kills.nodes + kills.redis,
     )
 }
@@ -135,7 +135,7 @@ pub(super) fn print(found: &Found, seed: u64) -> bool {
     let row =
         |name: &str, value: u64, note: &str| say(format!("  {name:<22} {:>12}  {note}", grouped(value)).trim_end());
     row("wanted", found.wanted, "");
-    row("held", found.held, &format!("in {} interval(s)", found.intervals));
+    row("held", found.held, &format!("in {}", count(found.intervals, "interval", "intervals")));
     let faults = BTreeMap::from([
         ("1 missing", &found.missing),
         ("2 altered or mismatched", &found.altered),

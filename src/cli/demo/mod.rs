@@ -32,8 +32,8 @@ const ENDPOINT_FAULTS: &str = "outage=9s+2s,429=0.02,slow=0.01:300ms,null=0.05,e
 
 /// Shows the whole on this machine.
 #[derive(Debug, Args)]
-#[command(after_help = "Example: gapless demo --seconds 40 --nodes 3 --chaos\n\
-    Exit code 0 only if every block is held, whole, once, and equal to the chain computed from the seed.")]
+#[command(after_help = "Example:\n  gapless demo --seconds 40 --nodes 3 --chaos\n\n\
+    Ends with 0 only if every block is held, whole, once, and equal to the chain computed from the seed, else with 1.")]
 pub struct DemoArgs {
     /// How long the chain grows and nodes are killed
     #[arg(long, default_value_t = 25, value_name = "N", value_parser = clap::value_parser!(u64).range(5..=3600))]
