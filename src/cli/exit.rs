@@ -5,6 +5,9 @@ use std::process::ExitCode;
 
 use crate::store::StoreError;
 
+/// How the address of a managed Redis begins.
+const MANAGED: &str = "managed in ";
+
 /// How the process ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Exit(u8);
@@ -41,6 +44,10 @@ impl Exit {
     /// 3 where Redis is out of reach, 2 where it refused.
     pub fn store(error: &StoreError) -> Self {
         match error {
+            // Its last node takes the managed server with it.
+            StoreError::Unreachable { address, reason } if address.starts_with(MANAGED) => {
+                Self::out_of_reach(&format!("{}; start a node: gapless run", unreachable(address, reason)))
+            }
             StoreError::Unreachable { address, reason } => Self::out_of_reach(&unreachable(address, reason)),
             StoreError::Fenced { .. }
             | StoreError::Moved { .. }
@@ -76,14 +83,10 @@ impl Exit {
     }
 }
 
-/// A Redis out of reach, with the remedy where there is one.
-fn unreachable(address: &str, reason: &str) -> String {
-    if address.starts_with("managed in ") {
-        // Its last node takes the managed server with it.
-        format!("the redis {address} is out of reach: {reason}; start a node: gapless run")
-    } else {
-        format!("redis at {address} is out of reach: {reason}")
-    }
+/// A Redis out of reach, by its address for people ([`crate::store::options::StoreOptions::address`]).
+pub fn unreachable(address: &str, reason: &str) -> String {
+    let at = if address.starts_with(MANAGED) { "the redis" } else { "redis at" };
+    format!("{at} {address} is out of reach: {reason}")
 }
 
 /// One line to standard error; a closed one leaves nobody to tell, and must not end the process with a panic.
@@ -113,7 +116,7 @@ mod tests {
         options.place = Place::Managed(Arc::new(Managed::new(Path::new("data/redis"), 0, false)));
         assert_eq!(
             unreachable(&options.address(), "it is away"),
-            "the redis managed in data/redis is out of reach: it is away; start a node: gapless run"
+            "the redis managed in data/redis is out of reach: it is away"
         );
     }
 }

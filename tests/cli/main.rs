@@ -5,6 +5,7 @@ mod support;
 
 mod arguments;
 mod blocks;
+mod docs;
 mod http;
 mod mailboxes;
 #[path = "../pipeline/oracle.rs"]

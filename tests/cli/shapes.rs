@@ -2,6 +2,7 @@
 
 use serde_json::Value;
 
+use super::support::node::Workspace;
 use super::{QUIET, eventually, names, world};
 
 const UNIT: [&str; 12] = [
@@ -129,4 +130,29 @@ fn doctor_and_mailboxes() {
     assert_eq!(names(&list), ["mailboxes"]);
     assert_eq!(list["mailboxes"].as_array().map(Vec::len), Some(3));
     assert_eq!(names(&list["mailboxes"][0]), MAILBOX);
+}
+
+#[test]
+fn a_small_measurement() {
+    let arguments = ["bench", "mailbox", "--messages", "1000", "--runs", "1", "--aof", "off", "--kills", "0", "--json"];
+    let report = Workspace::new("").run(&arguments);
+    assert_eq!((report.code, report.err.as_str()), (0, ""), "{report:?}");
+    let report = report.json();
+    assert_eq!(names(&report), ["conditions", "rerun_seconds", "rows"]);
+    assert_eq!(names(&report["conditions"]), ["build", "bytes", "cpus", "messages", "redis", "runs"]);
+    let fields = [
+        "aof",
+        "commit_p50_seconds",
+        "commit_p99_seconds",
+        "max",
+        "min",
+        "of_limit_by_50",
+        "of_limit_by_500",
+        "own_cpu_seconds",
+        "own_peak_kib",
+        "per_second",
+        "redis_cpu_seconds",
+        "what",
+    ];
+    assert_eq!(names(&report["rows"][0]), fields);
 }

@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use super::{Check, Findings, Verdict, policy};
+use crate::cli::exit::unreachable;
 use crate::cli::reach::Reach;
 use crate::cli::words::bytes;
 use crate::config::{RedisAddress, Settings};
@@ -32,9 +33,9 @@ pub(super) async fn check(settings: &Settings, findings: &mut Findings) {
     };
     let server = match Server::ask(&reach.link).await {
         Ok(server) => server,
-        Err(error @ StoreError::Unreachable { .. }) => {
+        Err(StoreError::Unreachable { address, reason }) => {
             let remedy = "start it, or correct redis.url";
-            return away(findings, Check::bad("redis", error.to_string(), remedy));
+            return away(findings, Check::bad("redis", unreachable(&address, &reason), remedy));
         }
         Err(error) => {
             let remedy = "correct redis.url, redis.password or redis.password_file";
