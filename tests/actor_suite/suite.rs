@@ -265,9 +265,14 @@ pub async fn does_what_comes_twice_once<S: Subject>() {
     let first = site.acquire::<S>(None).await.expect("a free unit");
     let delivered = first.lease.claim().await.expect("a delivery").entries.len();
     let unit = site.acquire::<S>(Some(&first.lease.held().owner)).await.expect("our own unit");
-    let (life, health) = (Life::begin(&subject, unit), site.link.health().clone());
+    let health = site.link.health().clone();
     let repeats = || health.repeats_total.load(std::sync::atomic::Ordering::Relaxed);
     let (before, mut round) = (repeats(), 0_u32);
+    // The first request goes out on an open connection and is answered: that answer is lost for certain. What the
+    // rounds below lose besides is up to the time that the machine gives them.
+    site.proxy.set(Faults { drop_answers: true, ..Faults::default() });
+    let life = Life::begin(&subject, unit);
+    wait::until_true("a repeated request", || repeats() > before).await;
     let truth = S::truth(UNITS).len();
     wait::until("the work, with answers lost again and again", || {
         round += 1;
@@ -279,7 +284,6 @@ pub async fn does_what_comes_twice_once<S: Subject>() {
     site.proxy.heal();
     site.until_done(&subject, UNITS).await;
     println!("{}: {delivered} entries delivered twice, {} requests repeated", S::ACTOR, repeats() - before);
-    assert!(repeats() > before, "no answer was lost: nothing was proved");
     life.drained().await;
     assert_eq!((site.waiting::<S>().await, site.dead::<S>().await), (0, 0));
 }
