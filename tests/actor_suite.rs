@@ -4,6 +4,10 @@
 
 mod support;
 
+#[path = "actor_suite/chain.rs"]
+mod chain;
+#[path = "actor_suite/collector.rs"]
+mod collector;
 #[path = "actor_suite/feeder.rs"]
 mod feeder;
 #[macro_use]
@@ -12,5 +16,6 @@ mod suite;
 #[path = "actor_suite/tally.rs"]
 mod tally;
 
+suite!(a_collector, crate::collector::CollectorSubject);
 suite!(a_feeder, crate::feeder::FeederSubject);
 suite!(a_tally, crate::tally::TallySubject);
