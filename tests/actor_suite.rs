@@ -10,6 +10,8 @@ mod chain;
 mod collector;
 #[path = "actor_suite/feeder.rs"]
 mod feeder;
+#[path = "actor_suite/gap_detector.rs"]
+mod gap_detector;
 #[macro_use]
 #[path = "actor_suite/suite.rs"]
 mod suite;
@@ -18,4 +20,5 @@ mod tally;
 
 suite!(a_collector, crate::collector::CollectorSubject);
 suite!(a_feeder, crate::feeder::FeederSubject);
+suite!(a_gap_detector, crate::gap_detector::GapDetectorSubject);
 suite!(a_tally, crate::tally::TallySubject);
