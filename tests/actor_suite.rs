@@ -12,6 +12,8 @@ mod collector;
 mod feeder;
 #[path = "actor_suite/gap_detector.rs"]
 mod gap_detector;
+#[path = "actor_suite/gap_fixer.rs"]
+mod gap_fixer;
 #[macro_use]
 #[path = "actor_suite/suite.rs"]
 mod suite;
@@ -21,4 +23,5 @@ mod tally;
 suite!(a_collector, crate::collector::CollectorSubject);
 suite!(a_feeder, crate::feeder::FeederSubject);
 suite!(a_gap_detector, crate::gap_detector::GapDetectorSubject);
+suite!(a_gap_fixer, crate::gap_fixer::GapFixerSubject);
 suite!(a_tally, crate::tally::TallySubject);
