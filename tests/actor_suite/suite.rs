@@ -238,6 +238,7 @@ pub async fn may_be_cut_anywhere<S: Subject>() {
         let again = Life::begin(&subject, site.acquire::<S>(Some(&owner)).await.expect("our own unit"));
         site.until_done(&subject, UNITS).await;
         again.drained().await;
+        assert_eq!(subject.done(&site).await, S::truth(UNITS), "after a cut behind poll {polls}, and its last turn");
         assert_eq!(site.waiting::<S>().await, 0, "after a cut behind poll {polls}");
         assert_eq!(site.attempts::<S>().await, (0, 0), "a cut counts nothing");
         if done.len() < S::truth(UNITS).len() {
@@ -285,6 +286,7 @@ pub async fn does_what_comes_twice_once<S: Subject>() {
     site.until_done(&subject, UNITS).await;
     println!("{}: {delivered} entries delivered twice, {} requests repeated", S::ACTOR, repeats() - before);
     life.drained().await;
+    assert_eq!(subject.done(&site).await, S::truth(UNITS), "its last turn did something once more");
     assert_eq!((site.waiting::<S>().await, site.dead::<S>().await), (0, 0));
 }
 
@@ -336,6 +338,7 @@ pub async fn leaves_nothing_pending_when_drained<S: Subject>() {
     site.until_done(&subject, UNITS).await;
     assert_eq!(site.attempts::<S>().await, (0, 0), "a drain counts nothing");
     heir.drained().await;
+    assert_eq!(subject.done(&site).await, S::truth(UNITS), "its last turn did something once more");
     assert_eq!((site.waiting::<S>().await, site.dead::<S>().await), (0, 0));
 }
 
