@@ -4,13 +4,24 @@
 
 mod support;
 
+#[path = "actor_suite/chain.rs"]
+mod chain;
+#[path = "actor_suite/collector.rs"]
+mod collector;
 #[path = "actor_suite/feeder.rs"]
 mod feeder;
+#[path = "actor_suite/gap_detector.rs"]
+mod gap_detector;
+#[path = "actor_suite/gap_fixer.rs"]
+mod gap_fixer;
 #[macro_use]
 #[path = "actor_suite/suite.rs"]
 mod suite;
 #[path = "actor_suite/tally.rs"]
 mod tally;
 
+suite!(a_collector, crate::collector::CollectorSubject);
 suite!(a_feeder, crate::feeder::FeederSubject);
+suite!(a_gap_detector, crate::gap_detector::GapDetectorSubject);
+suite!(a_gap_fixer, crate::gap_fixer::GapFixerSubject);
 suite!(a_tally, crate::tally::TallySubject);
