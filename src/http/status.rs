@@ -126,7 +126,7 @@ pub struct Summary {
     pub facts: serde_json::Value,
 }
 
-/// Asks for everything. Requests go out side by side, at most [`REQUESTS_MAX`] of them.
+/// Asks for everything. Requests go out side by side, at most `REQUESTS_MAX` of them.
 pub async fn gather(settings: &Settings, store: &Store, link: &Link) -> Result<Status, StoreError> {
     let time_ms = server_ms(link).await?;
     let nodes = store.nodes(link).await?;
