@@ -157,15 +157,7 @@ fn panic_text(payload: Box<dyn std::any::Any + Send>) -> String {
     text.or_else(|| payload.downcast_ref::<String>().cloned()).unwrap_or_else(|| "a panic without a text".to_owned())
 }
 
-/// A factory for an actor that needs nothing but its unit; a panic while it builds is a panic of the unit.
-pub fn factory<F>(build: F) -> Factory
-where
-    F: Fn(Arc<Unit>) -> LocalBoxFuture<'static, ()> + Send + Sync + 'static,
-{
-    Arc::new(build)
-}
-
-/// Waits for a future, turning a panic into its text; for tasks beside the units.
-pub async fn caught<T>(future: impl Future<Output = T>) -> Result<T, String> {
+/// Waits for a future, turning a panic into its text.
+async fn caught<T>(future: impl Future<Output = T>) -> Result<T, String> {
     AssertUnwindSafe(future).catch_unwind().await.map_err(panic_text)
 }

@@ -35,6 +35,7 @@ pub enum Place {
     Spawned,
     Waited,
     Hang,
+    Outside,
 }
 
 /// Breaks there, so many times; shared by all lives of the unit.
@@ -101,6 +102,9 @@ impl Frail {
         if self.trouble.strikes(Place::Hang) {
             std::future::pending::<()>().await;
         }
+        if self.trouble.strikes(Place::Outside) {
+            self.unit.outside(std::future::pending::<()>()).await;
+        }
         let record =
             |TallyMessage::Number { n }: &TallyMessage| -> Fields { vec![(b"n".to_vec(), n.to_string().into_bytes())] };
         let records = claimed.messages.iter().map(|(_, message)| record(message)).collect();
@@ -112,7 +116,7 @@ impl Frail {
 
 /// One Redis and the pipeline of a test.
 pub struct Site {
-    _server: RedisServer,
+    pub server: RedisServer,
     pub link: Link,
     pub store: Store,
     pub pipeline: PipelineId,
@@ -137,7 +141,7 @@ impl Site {
         store.cluster = store.claim_cluster(&link, &RandomId::new()).await.expect("a cluster id");
         let pipeline = PipelineId::new(Kind::Selftest, "x");
         store.mark_pipeline(&link, &pipeline, false).await.expect("a mark");
-        Self { _server: server, link, store, pipeline }
+        Self { server, link, store, pipeline }
     }
 
     pub fn unit(&self, actor: &str) -> UnitId {
@@ -176,12 +180,18 @@ impl Site {
 
     /// Starts a node in this process.
     pub fn node(&self, name: &str, options: SupervisorOptions, actors: &[(&str, Trouble)]) -> Running {
+        let specs = actors.iter().map(|(actor, trouble)| spec(self.unit(actor), trouble.clone())).collect();
+        self.node_of(name, options, specs)
+    }
+
+    /// Starts a node with these units, of whatever pipelines.
+    pub fn node_of(&self, name: &str, options: SupervisorOptions, specs: Vec<UnitSpec>) -> Running {
         let mut store = self.store.clone();
         store.node = name.to_owned();
-        let runs = actors.iter().map(|(actor, _)| Address::new(&self.pipeline, actor).to_string()).collect();
+        let address = |spec: &UnitSpec| Address::new(&spec.id.pipeline, &spec.id.actor).to_string();
+        let runs = specs.iter().map(address).collect();
         let incarnation = RandomId::new();
         let me = NodeInfo { name: name.to_owned(), incarnation, runs, ..NodeInfo::default() };
-        let specs = actors.iter().map(|(actor, trouble)| spec(self.unit(actor), trouble.clone())).collect();
         let metrics = Metrics::new();
         let link =
             Link::new(self.link.options().clone(), Arc::new(Health::default()), Class::Command, Patience::Forever);
@@ -191,7 +201,7 @@ impl Site {
     }
 }
 
-fn spec(id: UnitId, trouble: Trouble) -> UnitSpec {
+pub fn spec(id: UnitId, trouble: Trouble) -> UnitSpec {
     let factory: Factory = Arc::new(move |unit| {
         trouble.panics(Place::Factory);
         turn::live(Frail { unit, trouble: trouble.clone() })

@@ -71,3 +71,15 @@ async fn an_entry_that_always_fails_is_set_aside_alone_and_the_rest_goes_on() {
     wait::until("the rest", || async { site.output("frail").await == [2, 3, 4] }).await;
     node.drain().await;
 }
+
+#[actix_rt::test]
+async fn a_world_that_hangs_counts_nothing_against_the_entry_in_hand() {
+    let site = Site::new().await;
+    site.send("frail", 1..=1).await;
+    // More often than the five failed attempts after which an entry is set aside.
+    let node = site.node("a", quick(), &[("frail", Trouble::new(Place::Outside, 6))]);
+    site.counted("frail", 1).await;
+    assert_eq!(node.restarts("frail", RestartReason::Hang), 6, "each hang was cut");
+    assert_eq!(site.dead("frail").await, Vec::<String>::new());
+    node.drain().await;
+}

@@ -2,9 +2,11 @@
 
 use std::time::{Duration, Instant};
 
+use gapless::ids::{Kind, PipelineId, UnitId};
 use gapless::supervisor::SupervisorOptions;
+use gapless::telemetry::metrics::RestartReason;
 
-use crate::frail::{LEASE, Place, Site, Trouble, quick};
+use crate::frail::{LEASE, Place, Site, Trouble, quick, spec};
 use crate::support::wait;
 
 fn impatient(cooldown: Duration) -> SupervisorOptions {
@@ -69,4 +71,25 @@ async fn a_node_with_a_unit_given_up_drains_at_once() {
     let asked = Instant::now();
     node.drain().await;
     assert!(asked.elapsed() < Duration::from_secs(2), "{:?}", asked.elapsed());
+}
+
+#[actix_rt::test]
+async fn a_pipeline_with_a_broken_key_costs_the_others_no_lease() {
+    let site = Site::new().await;
+    // Looked at before the sound one, by its name.
+    let broken = PipelineId::new(Kind::Selftest, "a");
+    site.store.mark_pipeline(&site.link, &broken, false).await.expect("a mark");
+    let unit = UnitId::exclusive(&broken, "frail");
+    site.server.command(&["HSET", &site.store.keys.checkpoint(&unit), "owner", "somebody", "token", "1"]);
+    site.server.command(&["HSET", &site.store.keys.expiry(&unit), "not", "a text"]);
+    let specs = vec![spec(unit, Trouble::none()), spec(site.unit("frail"), Trouble::none())];
+    let node = site.node_of("a", quick(), specs);
+    site.send("frail", 1..=3).await;
+    site.counted("frail", 3).await;
+    let begun = Instant::now();
+    wait::until_true("several lease times", || begun.elapsed() > 4 * LEASE).await;
+    site.send("frail", 4..=6).await;
+    site.counted("frail", 6).await;
+    assert_eq!(node.restarts("frail", RestartReason::Reload), 0, "the lease was kept all the time");
+    node.drain().await;
 }

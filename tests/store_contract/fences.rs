@@ -49,6 +49,16 @@ fn scripts_run(world: &World) -> u64 {
     calls("cmdstat_evalsha") + calls("cmdstat_eval")
 }
 
+/// Whatever a former holder tries is refused, and changes nothing.
+async fn assert_can_do_nothing(world: &World, lease: &Lease) {
+    let before = world.keyspace();
+    assert!(is_fenced(&lease.commit(&write(&[1])).await));
+    assert!(is_fenced(&lease.claim().await));
+    assert!(!world.beat(&world.link, lease.unit(), Some(lease)).await.renewed);
+    lease.release().await.expect("no error");
+    assert_eq!(world.keyspace(), before);
+}
+
 #[actix_rt::test]
 async fn a_former_holder_is_refused_and_changes_nothing() {
     let world = World::with_lease(LEASE).await;
@@ -80,12 +90,7 @@ async fn an_equal_token_under_another_owner_is_refused() {
     let world = World::new().await;
     let lease = world.acquire("tally").await.expect("free");
     world.server.command(&["HSET", &world.checkpoint("tally"), "owner", "somebody else"]);
-    let before = world.keyspace();
-    assert!(is_fenced(&lease.commit(&write(&[1])).await));
-    assert!(is_fenced(&lease.claim().await));
-    assert!(!world.beat(&world.link, lease.unit(), Some(&lease)).await.renewed);
-    lease.release().await.expect("no error");
-    assert_eq!(world.keyspace(), before);
+    assert_can_do_nothing(&world, &lease).await;
 }
 
 #[actix_rt::test]
@@ -94,12 +99,7 @@ async fn an_old_token_under_the_same_owner_is_refused() {
     let lease = world.acquire("tally").await.expect("free");
     let newer = (lease.held().token.0 + 1).to_string();
     world.server.command(&["HSET", &world.checkpoint("tally"), "token", &newer]);
-    let before = world.keyspace();
-    assert!(is_fenced(&lease.commit(&write(&[1])).await));
-    assert!(is_fenced(&lease.claim().await));
-    assert!(!world.beat(&world.link, lease.unit(), Some(&lease)).await.renewed);
-    lease.release().await.expect("no error");
-    assert_eq!(world.keyspace(), before);
+    assert_can_do_nothing(&world, &lease).await;
 }
 
 #[actix_rt::test]
