@@ -52,6 +52,17 @@ pub struct BlockRef {
     pub time: i64,
 }
 
+/// How a block came here. For people and for judging endpoints; no part of the block.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Origin {
+    /// The endpoint that answered, without credentials; empty where nobody was asked.
+    pub endpoint: String,
+    /// The request that brought it, counted from 1 within the call; 0 where nobody was asked.
+    pub attempt: u32,
+    /// How long that request took, in milliseconds.
+    pub millis: u64,
+}
+
 /// A block with its raw upstream bytes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Block {
@@ -59,6 +70,8 @@ pub struct Block {
     pub id: BlockRef,
     /// The block as the node sent it (EVM: the `result` member, byte for byte).
     pub raw: Bytes,
+    /// How it came.
+    pub origin: Origin,
 }
 
 /// A contiguous piece of a chain, whose inner links agree.

@@ -280,6 +280,7 @@ mod tests {
     use super::super::block_names::BlockPaths;
     use super::super::durable::Placed;
     use super::*;
+    use crate::messages::block::Origin;
     use bytes::Bytes;
     use std::fs;
     use std::path::PathBuf;
@@ -293,7 +294,11 @@ mod tests {
     /// A block of the test's chain: its JSON has the members of its identity, and whatever `extra` adds to it.
     fn block_with(height: Height, own: &str, parent: &str, extra: &str) -> Block {
         let raw = format!(r#"{{"height":{height},"hash":"{own}","parent":"{parent}","time":7{extra}}}"#);
-        Block { id: BlockRef { height, hash: hash(own), parent: hash(parent), time: 7 }, raw: Bytes::from(raw) }
+        Block {
+            id: BlockRef { height, hash: hash(own), parent: hash(parent), time: 7 },
+            raw: Bytes::from(raw),
+            origin: Origin::default(),
+        }
     }
 
     fn block(height: Height) -> Block {

@@ -85,6 +85,14 @@ pub enum SourceError {
         /// The chain id of the endpoint.
         found: String,
     },
+    /// The endpoint showed another final block than the held ones: it rests until somebody looked at it.
+    #[error("{endpoint} is not trusted for now: {reason}")]
+    Distrusted {
+        /// The endpoint, without credentials.
+        endpoint: String,
+        /// What it showed.
+        reason: String,
+    },
 }
 
 /// A source of blocks by height. Every call has its own deadline; none retries for ever.
@@ -98,6 +106,14 @@ pub trait ChainSource: Send + Sync {
     fn identity(&self) -> BoxFuture<'_, Result<ChainIdentity, SourceError>>;
     /// Asks for the newest height that the source has. With several endpoints it may fall: another one answered.
     fn head(&self) -> BoxFuture<'_, Result<Height, SourceError>>;
+    /// Asks for the newest height that can no longer change, as the chain itself says (EVM: the tag `finalized` or
+    /// `safe`). None where the source was not told to ask, or no endpoint knows.
+    fn finalized(&self) -> BoxFuture<'_, Result<Option<Height>, SourceError>>;
+    /// Leaves an endpoint alone for a long time: what it showed contradicts final blocks that are held.
+    ///
+    /// `endpoint` is named as in [`Origin::endpoint`](crate::messages::block::Origin::endpoint); an unknown name is
+    /// passed over. Memory of this process only: a restart asks it again.
+    fn distrust(&self, endpoint: &str, reason: &str);
     /// Fetches a range, one answer for each height, ascending; at most the source's batch in one request.
     ///
     /// An absence is the word of all endpoints; where one of them was not heard it is [`Absence::Unheard`]. If nothing

@@ -52,6 +52,12 @@ impl ChainSource for Source {
         Box::pin(async { self.reach().map(|()| self.head.load(Ordering::SeqCst)) })
     }
 
+    fn finalized(&self) -> BoxFuture<'_, Result<Option<Height>, SourceError>> {
+        Box::pin(async { Ok(None) })
+    }
+
+    fn distrust(&self, _: &str, _: &str) {}
+
     fn blocks(&self, range: HeightRange) -> BoxFuture<'_, Result<Vec<Fetched>, SourceError>> {
         Box::pin(async move {
             // Another task has a turn between request and answer, as with any source: a cut may come here.

@@ -87,6 +87,12 @@ impl ChainSource for Staged {
         Box::pin(async { Ok(self.head.load(Ordering::SeqCst)) })
     }
 
+    fn finalized(&self) -> BoxFuture<'_, Result<Option<Height>, SourceError>> {
+        Box::pin(async { Ok(None) })
+    }
+
+    fn distrust(&self, _: &str, _: &str) {}
+
     fn blocks(&self, range: HeightRange) -> BoxFuture<'_, Result<Vec<Fetched>, SourceError>> {
         Box::pin(async move {
             let first = {

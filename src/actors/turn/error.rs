@@ -60,7 +60,9 @@ impl Error {
                 StoreError::Alien { .. } => Reaction::StopNode,
             },
             Error::Source(error) => match error {
-                SourceError::Unreachable { .. } | SourceError::Malformed { .. } => Reaction::Wait(None),
+                SourceError::Unreachable { .. } | SourceError::Malformed { .. } | SourceError::Distrusted { .. } => {
+                    Reaction::Wait(None)
+                }
                 SourceError::RateLimited { retry_after, .. } => Reaction::Wait(*retry_after),
                 SourceError::WrongChain { .. } => Reaction::GiveUp,
             },

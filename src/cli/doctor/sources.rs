@@ -38,6 +38,9 @@ fn remedy(error: SourceError) -> (String, String) {
         SourceError::Unreachable { .. } => "start the node, or correct the address",
         SourceError::RateLimited { .. } => "ask less often (batch_heights, slots), or use another endpoint",
         SourceError::Malformed { .. } => "this is no EVM JSON-RPC endpoint; correct the address",
+        SourceError::Distrusted { .. } => {
+            "compare its blocks with another node's; drop it from the list if it is wrong"
+        }
         SourceError::WrongChain { .. } => "correct the address, or the key chain_id",
     };
     (error.to_string(), remedy.to_owned())

@@ -5,7 +5,7 @@ use bytes::Bytes;
 use super::noise::{Noise, hex, unhex};
 use super::template::{Template, Values};
 use super::{BLOCK_BYTES_MAX, BLOCK_BYTES_MIN, ChainPlan};
-use crate::messages::block::{Block, BlockHash, BlockRef};
+use crate::messages::block::{Block, BlockHash, BlockRef, Origin};
 use crate::messages::heights::Height;
 
 /// How many blocks differ in more than hashes and numbers. More would only cost memory.
@@ -36,7 +36,7 @@ impl From<SimBlock> for Block {
     fn from(block: SimBlock) -> Self {
         let SimBlock { height, hash, parent, time, raw } = block;
         let id = BlockRef { height, hash, parent, time: i64::try_from(time).unwrap_or(i64::MAX) };
-        Block { id, raw }
+        Block { id, raw, origin: Origin::default() }
     }
 }
 

@@ -2,6 +2,7 @@
 
 use super::answers::Answers;
 use super::endpoint::Endpoint;
+use super::options::FinalityTag;
 use super::parse::{self, Reading, Said};
 use super::refusal::Refusal;
 use super::rpc::{self, Fault};
@@ -10,6 +11,9 @@ use crate::sources::{Absence, Fetched, SourceError};
 
 /// Bytes that are read of an answer that is one quantity.
 const QUANTITY_BYTES_MAX: u64 = 64 * 1024;
+
+/// Bytes that are read of an answer that is a block without its transactions' bodies.
+const TAGGED_BYTES_MAX: u64 = 4 * 1024 * 1024;
 
 /// What one request brought.
 pub(super) enum Outcome {
@@ -92,6 +96,25 @@ fn settle(
     match settled {
         0 => Ok(Outcome::Stuck(trouble.unwrap_or_else(|| "the answer leaves the height out".to_owned()))),
         _ => Ok(Outcome::Progress),
+    }
+}
+
+/// Asks one endpoint for the height of a tag's block; none if it does not know the tag, or has no such block yet.
+pub(super) async fn tagged(endpoint: &Endpoint, tag: FinalityTag) -> Result<Option<Height>, SourceError> {
+    let named = tag.as_str();
+    let body = match rpc::post(endpoint, rpc::tag_request(named), TAGGED_BYTES_MAX).await {
+        Ok(body) => body,
+        Err(Fault::Endpoint(error) | Fault::Request(error)) => return Err(error),
+        Err(Fault::TooLarge(reason)) => return Err(endpoint.malformed(&format!("block {named}: {reason}"))),
+    };
+    match parse::read_number(&body) {
+        Ok(Ok(height)) => Ok(height),
+        Ok(Err(error)) => match error.refusal() {
+            Refusal::Limited => Err(endpoint.limited(None)),
+            // Nodes without the tag say so in many words; none of them says more than that.
+            Refusal::Unknown | Refusal::Pruned | Refusal::TooLarge | Refusal::Other => Ok(None),
+        },
+        Err(reason) => Err(endpoint.malformed(&format!("block {named}: {reason}"))),
     }
 }
 

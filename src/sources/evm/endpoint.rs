@@ -92,7 +92,10 @@ impl Endpoint {
             match error {
                 // Everyday life with a public endpoint.
                 SourceError::RateLimited { .. } => tracing::debug!(%error, "endpoint rests"),
-                SourceError::Unreachable { .. } | SourceError::Malformed { .. } | SourceError::WrongChain { .. } => {
+                SourceError::Unreachable { .. }
+                | SourceError::Malformed { .. }
+                | SourceError::WrongChain { .. }
+                | SourceError::Distrusted { .. } => {
                     tracing::warn!(%error, "endpoint rests");
                 }
             }

@@ -33,7 +33,7 @@ use std::time::Duration;
 use futures_util::future::BoxFuture;
 
 use self::endpoint::Endpoint;
-pub use self::options::{BATCH_HEIGHTS_MAX, ENDPOINTS_MAX, EvmOptions};
+pub use self::options::{BATCH_HEIGHTS_MAX, ENDPOINTS_MAX, EvmOptions, FinalityTag};
 pub use self::parse::identity;
 use super::{ChainIdentity, ChainSource, Fetched, SourceError};
 use crate::messages::heights::{HEIGHT_MAX, Height, HeightRange};
@@ -46,6 +46,7 @@ pub struct EvmSource {
     expected: RwLock<Option<String>>,
     call_timeout: Duration,
     response_bytes_max: u64,
+    finality_tag: Option<FinalityTag>,
 }
 
 impl EvmSource {
@@ -65,6 +66,7 @@ impl EvmSource {
             expected: RwLock::new(None),
             call_timeout: options.call_timeout,
             response_bytes_max: options.response_bytes_max,
+            finality_tag: options.finality_tag,
         })
     }
 
@@ -141,6 +143,33 @@ impl EvmSource {
         Err(failure.unwrap_or_else(|| self.all_rest().1))
     }
 
+    /// Asks the endpoints in turn for the block of a tag. One that does not know the tag passes the question on.
+    async fn tagged(&self, tag: FinalityTag) -> Result<Option<Height>, SourceError> {
+        let mut failure = None;
+        let mut heard = false;
+        for (place, endpoint) in self.healthy() {
+            let asked = async {
+                self.check_chain(endpoint).await?;
+                ask::tagged(endpoint, tag).await
+            };
+            match asked.await {
+                Ok(Some(height)) => {
+                    endpoint.answered();
+                    return Ok(Some(height));
+                }
+                Ok(None) => {
+                    endpoint.answered();
+                    heard = true;
+                }
+                Err(error) => {
+                    self.failed(place, &error);
+                    failure = Some(error);
+                }
+            }
+        }
+        if heard { Ok(None) } else { Err(failure.unwrap_or_else(|| self.all_rest().1)) }
+    }
+
     /// Refuses an endpoint that serves another chain than the expected one.
     async fn check_chain(&self, endpoint: &Endpoint) -> Result<(), SourceError> {
         let Some(expected) = self.expected() else { return Ok(()) };
@@ -174,6 +203,22 @@ impl ChainSource for EvmSource {
             // Never past HEIGHT_MAX, as was just asked for.
             Ok(u64::try_from(head).unwrap_or(HEIGHT_MAX))
         })
+    }
+
+    fn finalized(&self) -> BoxFuture<'_, Result<Option<Height>, SourceError>> {
+        Box::pin(async {
+            match self.finality_tag {
+                Some(tag) => self.in_time(self.tagged(tag)).await,
+                None => Ok(None),
+            }
+        })
+    }
+
+    fn distrust(&self, endpoint: &str, reason: &str) {
+        for place in (0..self.endpoints.len()).filter(|place| self.endpoints[*place].shown() == endpoint) {
+            let (endpoint, reason) = (endpoint.to_owned(), reason.to_owned());
+            self.failed(place, &SourceError::Distrusted { endpoint, reason });
+        }
     }
 
     fn blocks(&self, range: HeightRange) -> BoxFuture<'_, Result<Vec<Fetched>, SourceError>> {

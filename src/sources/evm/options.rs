@@ -8,6 +8,25 @@ pub const ENDPOINTS_MAX: usize = 64;
 /// Most heights of one request.
 pub const BATCH_HEIGHTS_MAX: u32 = 1000;
 
+/// Which block an EVM node is asked for when the newest final one is wanted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FinalityTag {
+    /// `finalized`: about two epochs behind on Ethereum.
+    Finalized,
+    /// `safe`: about one.
+    Safe,
+}
+
+impl FinalityTag {
+    /// As it travels.
+    pub(super) fn as_str(self) -> &'static str {
+        match self {
+            Self::Finalized => "finalized",
+            Self::Safe => "safe",
+        }
+    }
+}
+
 /// How an [`EvmSource`](super::EvmSource) asks. `Debug` hides the endpoints, which may hold keys.
 #[derive(Clone)]
 pub struct EvmOptions {
@@ -24,6 +43,8 @@ pub struct EvmOptions {
     pub batch_heights: u32,
     /// The largest answer that is read, unpacked.
     pub response_bytes_max: u64,
+    /// The tag that names the newest final block; none: nobody is asked.
+    pub finality_tag: Option<FinalityTag>,
     /// The rest after the first failure of an endpoint; doubled by each further one.
     pub rest_min: Duration,
     /// The longest rest after failures.
@@ -39,6 +60,7 @@ impl Default for EvmOptions {
             call_timeout: Duration::from_secs(60),
             batch_heights: 100,
             response_bytes_max: 64 * 1024 * 1024,
+            finality_tag: None,
             rest_min: Duration::from_millis(200),
             rest_max: Duration::from_secs(5),
         }
@@ -54,6 +76,7 @@ impl fmt::Debug for EvmOptions {
             .field("call_timeout", &self.call_timeout)
             .field("batch_heights", &self.batch_heights)
             .field("response_bytes_max", &self.response_bytes_max)
+            .field("finality_tag", &self.finality_tag)
             .field("rest_min", &self.rest_min)
             .field("rest_max", &self.rest_max)
             .finish()

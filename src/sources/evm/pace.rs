@@ -8,6 +8,8 @@ use crate::sources::SourceError;
 pub(super) const RETRY_AFTER_MAX: Duration = Duration::from_secs(300);
 /// How long an endpoint of another chain is left alone before it is asked again.
 const WRONG_CHAIN_REST: Duration = Duration::from_secs(60);
+/// How long an endpoint that contradicted final blocks is left alone.
+const DISTRUSTED_REST: Duration = Duration::from_secs(600);
 /// Failures in a row, each perhaps an accident, that are taken for a refusal of the size.
 const SUSPECTS_MAX: u32 = 2;
 /// Full batches in a row before the size grows by an eighth.
@@ -42,6 +44,7 @@ impl Health {
         let rest = match error {
             SourceError::RateLimited { retry_after: Some(pause), .. } => (*pause).min(RETRY_AFTER_MAX).max(shortest),
             SourceError::WrongChain { .. } => WRONG_CHAIN_REST,
+            SourceError::Distrusted { .. } => DISTRUSTED_REST,
             SourceError::RateLimited { retry_after: None, .. }
             | SourceError::Unreachable { .. }
             | SourceError::Malformed { .. } => doubled.mul_f64(1.0 - jitter.clamp(0.0, 1.0) / 2.0),

@@ -11,7 +11,7 @@ use serde::de::{self, DeserializeSeed, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 
 use super::refusal::{Refusal, RpcError};
-use crate::messages::block::{Block, BlockHash, BlockRef};
+use crate::messages::block::{Block, BlockHash, BlockRef, Origin};
 use crate::messages::heights::{HEIGHT_MAX, Height};
 use crate::sources::Absence;
 
@@ -191,7 +191,7 @@ pub(super) fn block(raw: Bytes, asked: Height) -> Result<Block, String> {
     if id.height != asked {
         return Err(format!("asked for {asked}, got number {}", id.height));
     }
-    Ok(Block { id, raw })
+    Ok(Block { id, raw, origin: Origin::default() })
 }
 
 /// Which block these bytes are, whole or not at all; the error is a short reason. Never panics.
@@ -247,6 +247,27 @@ pub(super) fn read_quantity(body: &Bytes) -> Result<Result<u128, RpcError>, Stri
     let raw = envelope.result.ok_or("an answer with neither result nor error")?.get();
     let text: Cow<'_, str> = serde_json::from_str(raw).map_err(|_| format!("`{}` is no quantity", short(raw)))?;
     quantity(&text).map(Ok)
+}
+
+/// The answer to a question whose result is a block, of which only the number counts; none for `null`.
+pub(super) fn read_number(body: &Bytes) -> Result<Result<Option<Height>, RpcError>, String> {
+    #[derive(Deserialize)]
+    struct Numbered<'a> {
+        #[serde(borrow)]
+        number: Cow<'a, str>,
+    }
+    let envelope: Envelope<'_> = serde_json::from_slice(body).map_err(|e| not_json(&e, body))?;
+    if let Some(error) = envelope.error() {
+        return Ok(Err(error));
+    }
+    let raw = envelope.result.ok_or("an answer with neither result nor error")?.get();
+    if raw == "null" {
+        return Ok(Ok(None));
+    }
+    let block: Numbered<'_> = serde_json::from_str(raw).map_err(|e| format!("no block: {}", short(&e.to_string())))?;
+    let number = quantity(&block.number).map_err(|e| format!("number: {e}"))?;
+    let height = u64::try_from(number).ok().filter(|height| *height <= HEIGHT_MAX);
+    height.map(|height| Ok(Some(height))).ok_or_else(|| format!("number {number} is above the largest possible height"))
 }
 
 /// Whether bytes that came with an HTTP error are a JSON-RPC answer all the same.

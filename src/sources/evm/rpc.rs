@@ -45,6 +45,11 @@ pub(super) fn plain_request(method: &str) -> String {
     format!(r#"{{"jsonrpc":"2.0","id":1,"method":"{method}","params":[]}}"#)
 }
 
+/// The request for the block of a tag, without the bodies of its transactions.
+pub(super) fn tag_request(tag: &str) -> String {
+    format!(r#"{{"jsonrpc":"2.0","id":1,"method":"eth_getBlockByNumber","params":["{tag}",false]}}"#)
+}
+
 /// Sends `request` and reads the answer, at most `bytes_max` of it. The client's time-out covers all of it.
 pub(super) async fn post(endpoint: &Endpoint, request: String, bytes_max: u64) -> Result<Bytes, Fault> {
     let sent = endpoint.post().header(CONTENT_TYPE, "application/json").body(request).send().await;
