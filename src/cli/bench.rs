@@ -3,17 +3,23 @@
 //! | file | what it does |
 //! |---|---|
 //! | `mailbox` | the measurement of `bench mailbox`, round by round |
+//! | `blocks` | the measurement of `bench blocks` |
+//! | `child` | this program once more, as a process that is measured |
 //! | `node` | real units under a real supervisor that drain mailboxes |
 //! | `rerun` | a node that is killed, and the time until its work runs again |
 //! | `wire` | the measuring stick: the thinnest client of Redis |
 //! | `server` | a private redis-server in a temporary folder |
 //! | `usage` | CPU seconds and memory |
-//! | `table` | medians, ratios, and how they are printed |
+//! | `stats` | medians and ranges |
+//! | `table` | the figures of mailboxes, their ratios, and how they are printed |
 
+mod blocks;
+mod child;
 mod mailbox;
 mod node;
 mod rerun;
 mod server;
+mod stats;
 mod table;
 mod usage;
 mod wire;
@@ -32,12 +38,27 @@ pub enum Bench {
         Starts Redis servers of its own in temporary folders: redis-server must be installed."
     )]
     Mailbox(mailbox::MailboxArgs),
+    /// Blocks from a fast local node to durable files: past and head; beside what the node and the disk give alone
+    #[command(
+        after_help = "Examples:\n  gapless bench blocks\n  gapless bench blocks --blocks 50000 --dir /var/tmp --json\n\n\
+        The node is simulated, in a process of its own. Starts Redis servers of its own: redis-server must be installed."
+    )]
+    Blocks(blocks::BlocksArgs),
+}
+
+/// Figures, ready to be printed.
+trait Measured {
+    /// For programs.
+    fn to_json(&self) -> serde_json::Value;
+    /// For people.
+    fn to_text(&self) -> String;
 }
 
 /// Measures and prints; `json` prints one object instead of tables.
 pub fn run(what: Bench, json: bool) -> Exit {
-    let measured = match what {
-        Bench::Mailbox(args) => mailbox::run(&args),
+    let measured: anyhow::Result<Box<dyn Measured>> = match what {
+        Bench::Mailbox(args) => mailbox::run(&args).map(|report| Box::new(report) as _),
+        Bench::Blocks(args) => blocks::run(&args).map(|report| Box::new(report) as _),
     };
     match measured {
         Ok(report) if json => output::json(&report.to_json(), Exit::good()),

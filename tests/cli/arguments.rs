@@ -98,6 +98,7 @@ fn every_command_teaches_with_an_example() {
         &["demo"],
         &["simulate", "chain"],
         &["bench", "mailbox"],
+        &["bench", "blocks"],
     ] {
         let mut args = command.to_vec();
         args.push("--help");

@@ -156,3 +156,21 @@ fn a_small_measurement() {
     ];
     assert_eq!(names(&report["rows"][0]), fields);
 }
+
+#[test]
+fn a_small_measurement_of_blocks() {
+    let workspace = Workspace::new("");
+    let folder = workspace.path().display().to_string();
+    let report = workspace.run(&["bench", "blocks", "--blocks", "1000", "--runs", "1", "--dir", &folder, "--json"]);
+    assert_eq!((report.code, report.err.as_str()), (0, ""), "{report:?}");
+    let report = report.json();
+    assert_eq!(names(&report), ["conditions", "rows"]);
+    assert_eq!(names(&report["conditions"]), ["blocks", "build", "bytes", "cpus", "redis", "runs"]);
+    let fields = ["cpu_seconds_per_1000", "limit", "max", "min", "of_limit", "peak_kib", "per_second", "what"];
+    let rows = report["rows"].as_array().expect("rows");
+    assert!(rows.len() >= 6 && rows.iter().all(|row| names(row) == fields), "{report}");
+    assert!(rows.iter().all(|row| row["per_second"].as_f64().is_some_and(|rate| rate > 0.0)), "{report}");
+    let left = std::fs::read_dir(workspace.path()).expect("the folder").filter_map(Result::ok);
+    let left: Vec<_> = left.filter(|entry| entry.file_name().to_string_lossy().starts_with("gapless-bench")).collect();
+    assert!(left.is_empty(), "its folder is removed: {left:?}");
+}

@@ -186,7 +186,7 @@ fn message(n: u64, bytes: usize) -> Outgoing {
 }
 
 /// A node's work needs an actix system of its own, so that nothing of it is left for the next measurement.
-fn on_a_runtime<T: Send>(work: impl Future<Output = Result<T>> + Send) -> Result<T> {
+pub(super) fn on_a_runtime<T: Send>(work: impl Future<Output = Result<T>> + Send) -> Result<T> {
     std::thread::scope(|scope| {
         let thread = scope.spawn(|| actix_rt::System::new().block_on(work));
         thread.join().map_err(|_| anyhow!("the measured node has panicked"))?

@@ -1,13 +1,11 @@
 //! Rerun: how long work waits whose node was killed. Two real processes: the first takes a message and hangs on it,
 //! is killed as by `kill -9`, and a second one, started at that moment, must do the message again and commit.
 
-use std::fs;
-use std::path::PathBuf;
-use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Result, ensure};
 
+use super::child::Child;
 use super::server::{Durability, Server};
 use super::wire::{Reply, Wire};
 use crate::ids::{Address, Kind, PipelineId, UnitId};
@@ -19,42 +17,10 @@ const STEP_MAX: Duration = Duration::from_secs(60);
 /// Between two looks; the error of the time.
 const LOOK_EVERY: Duration = Duration::from_millis(5);
 
-/// A process that does not outlive this value.
-struct Node(Child);
-
-impl Node {
-    fn start(server: &Server, name: &str, hangs: bool) -> Result<Self> {
-        let folder = server.folder().join(name);
-        fs::create_dir_all(&folder)?;
-        let config: PathBuf = folder.join("gapless.toml");
-        let hang_every = u32::from(hangs);
-        // Everything else as a user finds it: above all the lease time.
-        let text = format!(
-            "[redis]\nurl = \"{}\"\n[node]\nname = \"{name}\"\nhttp = \"\"\nstate_dir = \"{}\"\n\
-             [selftest.bench]\nactors = 1\nhang_every = {hang_every}\n",
-            server.url(),
-            folder.display(),
-        );
-        fs::write(&config, text)?;
-        let log = fs::File::create(folder.join("log"))?;
-        let program = std::env::current_exe().context("the path of this program")?;
-        let mut command = Command::new(program);
-        command.args(["run", "--config"]).arg(&config).stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
-        Ok(Self(command.spawn().context("starting a node")?))
-    }
-
-    fn kill(&mut self) -> Result<()> {
-        self.0.kill()?;
-        self.0.wait()?;
-        Ok(())
-    }
-}
-
-impl Drop for Node {
-    fn drop(&mut self) {
-        // It may have ended already.
-        let _ = self.kill();
-    }
+/// The configuration of one node: everything that is not named is as a user finds it, above all the lease time.
+fn configuration(server: &Server, hangs: bool) -> String {
+    let (url, hang_every) = (server.url(), u32::from(hangs));
+    format!("[redis]\nurl = \"{url}\"\n[selftest.bench]\nactors = 1\nhang_every = {hang_every}\n")
 }
 
 /// Seconds from the death of a node until its work in flight was done again by a node that was started at once.
@@ -66,7 +32,7 @@ pub fn measure() -> Result<f64> {
     let mailbox = keys.mailbox(&Address::new(&pipeline, &actor));
     let mut wire = server.wire()?;
     wire.call(&["XADD", &mailbox, "*", "type", "number", "body", "{\"n\":1}"])?;
-    let mut first = Node::start(&server, "first", true)?;
+    let mut first = Child::node(server.folder(), "first", &configuration(&server, true), &[])?;
     wait_for(
         "a message in the first node's hands",
         &mut wire,
@@ -75,7 +41,7 @@ pub fn measure() -> Result<f64> {
     )?;
     first.kill()?;
     let killed = Instant::now();
-    let _second = Node::start(&server, "second", false)?;
+    let _second = Child::node(server.folder(), "second", &configuration(&server, false), &[])?;
     wait_for("the message to be done again", &mut wire, &["XLEN", &mailbox], |reply| {
         *reply == Reply::Bytes(b"0".to_vec())
     })?;

@@ -4,7 +4,9 @@ use std::fmt::Write as _;
 
 use serde_json::{Value, json};
 
+use super::Measured;
 use super::server::Durability;
+use super::stats::{least, median, most};
 use super::usage::Spent;
 
 /// What was the same in all rounds.
@@ -85,9 +87,10 @@ impl Report {
     pub fn add_rerun(&mut self, seconds: f64) {
         self.reruns.push(seconds);
     }
+}
 
-    /// For programs.
-    pub fn to_json(&self) -> Value {
+impl Measured for Report {
+    fn to_json(&self) -> Value {
         let c = &self.conditions;
         let rows: Vec<Value> = self.lines.iter().map(|line| line.to_json(c.messages)).collect();
         let rerun = json!({ "median": median(&self.reruns), "min": least(&self.reruns), "max": most(&self.reruns) });
@@ -101,8 +104,7 @@ impl Report {
         })
     }
 
-    /// For people.
-    pub fn to_text(&self) -> String {
+    fn to_text(&self) -> String {
         let c = &self.conditions;
         let mut text = format!(
             "{} messages of {} B, medians of {} runs, {} CPUs shared with redis {}, {} build\n",
@@ -191,25 +193,6 @@ impl Line {
     }
 }
 
-/// The one in the middle, of an even number the mean of both; 0 of nothing.
-fn median(values: &[f64]) -> f64 {
-    let mut sorted = values.to_vec();
-    sorted.sort_by(f64::total_cmp);
-    match sorted.len() {
-        0 => 0.0,
-        n if n.is_multiple_of(2) => f64::midpoint(sorted[n / 2 - 1], sorted[n / 2]),
-        n => sorted[n / 2],
-    }
-}
-
-fn least(values: &[f64]) -> f64 {
-    values.iter().copied().fold(f64::INFINITY, f64::min)
-}
-
-fn most(values: &[f64]) -> f64 {
-    values.iter().copied().fold(0.0, f64::max)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -234,11 +217,5 @@ mod tests {
         assert_eq!(json["rows"][0]["per_second"], 500.0);
         assert_eq!(json["rows"][0]["of_limit_by_50"], 1.0);
         assert_eq!(json["rerun_seconds"], Value::Null);
-    }
-
-    #[test]
-    fn medians_of_few_values() {
-        assert_eq!(median(&[]), 0.0);
-        assert_eq!(median(&[3.0, 1.0]), 2.0);
     }
 }

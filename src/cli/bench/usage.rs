@@ -53,9 +53,28 @@ impl Meter {
     }
 }
 
+/// What a process has used so far.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Used {
+    /// CPU seconds of all its threads, user and system.
+    pub cpu: f64,
+    /// The most memory that it held at once, KiB.
+    pub peak_kib: u64,
+}
+
+/// What a process has used so far; nothing if it is gone.
+pub fn of_process(pid: u32) -> Used {
+    let folder = format!("/proc/{pid}");
+    Used { cpu: cpu_seconds_in(&folder), peak_kib: peak_kib_in(&folder) }
+}
+
 /// CPU seconds of all threads so far, user and system.
 fn cpu_seconds() -> f64 {
-    let stat = fs::read_to_string("/proc/self/stat").unwrap_or_default();
+    cpu_seconds_in("/proc/self")
+}
+
+fn cpu_seconds_in(folder: &str) -> f64 {
+    let stat = fs::read_to_string(format!("{folder}/stat")).unwrap_or_default();
     // The name in parentheses may hold blanks; user and system time are the 12th and 13th field behind it.
     let behind_name = stat.rsplit_once(')').map_or("", |(_, rest)| rest);
     let ticks: u64 = behind_name.split_whitespace().skip(11).take(2).filter_map(|n| n.parse::<u64>().ok()).sum();
@@ -64,19 +83,19 @@ fn cpu_seconds() -> f64 {
 
 /// The most memory that this process has held at once, in KiB.
 fn peak_kib() -> u64 {
-    status("VmHWM:")
+    peak_kib_in("/proc/self")
+}
+
+fn peak_kib_in(folder: &str) -> u64 {
+    let status = fs::read_to_string(format!("{folder}/status")).unwrap_or_default();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+    line.and_then(|line| line.split_whitespace().next()?.parse().ok()).unwrap_or(0)
 }
 
 /// Makes the peak begin anew, where the system allows it.
 fn reset_peak() {
     // Without the right to do so the peak includes what came before: too much, never too little.
     let _ = fs::write("/proc/self/clear_refs", "5");
-}
-
-fn status(name: &str) -> u64 {
-    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let line = status.lines().find_map(|line| line.strip_prefix(name));
-    line.and_then(|line| line.split_whitespace().next()?.parse().ok()).unwrap_or(0)
 }
 
 #[cfg(test)]
