@@ -79,12 +79,17 @@ pub enum Effect {
         /// The parent link of the height above the range: needed where that height stays held.
         above: Option<BlockHash>,
     },
-    /// Parks what of the range is not held, with the reason.
+    /// Parks what of the range is not held, with the reason, as of the server's now.
     Park {
         /// The heights.
         range: HeightRange,
         /// Why they cannot be filled; shown to people.
         reason: String,
+    },
+    /// Takes heights off the parked ones: they are missing again, and the next look of the detector asks for them.
+    Unpark {
+        /// The heights; those not parked are no error.
+        range: HeightRange,
     },
     /// Refuses the commit unless every height of a task ends up held, parked or sent on.
     Cover {
@@ -153,6 +158,7 @@ impl Commit {
             Effect::Merge(_)
             | Effect::Remove { .. }
             | Effect::Park { .. }
+            | Effect::Unpark { .. }
             | Effect::Cover { .. }
             | Effect::Put { .. }
             | Effect::Publish { .. } => false,
@@ -216,6 +222,11 @@ impl<'a> Encoder<'a> {
                 let (lo, hi) = (range.lo().to_string(), range.hi().to_string());
                 let sets = [self.key(held), self.key(parked)];
                 self.op("park", &[&sets[0], &sets[1], &lo, &hi, reason]);
+            }
+            Effect::Unpark { range } => {
+                let (lo, hi) = (range.lo().to_string(), range.hi().to_string());
+                let set = self.key(parked);
+                self.op("unpark", &[&set, &lo, &hi]);
             }
             Effect::Cover { range, resent } => {
                 let mut args = vec![self.key(held), self.key(parked), range.lo().to_string(), range.hi().to_string()];

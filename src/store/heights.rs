@@ -17,8 +17,25 @@ pub const PAGE: usize = 500;
 pub struct Parked {
     /// The heights.
     pub range: HeightRange,
+    /// Server milliseconds of the parking; none where an earlier release parked them.
+    pub since_ms: Option<u64>,
     /// Why nothing fills them.
     pub reason: String,
+}
+
+/// How the reason begins where an operator parked the heights.
+const BY_OPERATOR: &str = "by an operator: ";
+
+impl Parked {
+    /// The reason of an operator, so that it can be told from those of the program.
+    pub fn reason_of_operator(words: &str) -> String {
+        format!("{BY_OPERATOR}{words}")
+    }
+
+    /// Whether an operator parked them: they stay parked until an operator says otherwise.
+    pub fn by_operator(&self) -> bool {
+        self.reason.starts_with(BY_OPERATOR)
+    }
 }
 
 impl Store {
@@ -92,9 +109,13 @@ fn parse_piece(member: &str) -> Result<Piece, StoreError> {
     Ok(Piece { range, parent: hash(edges.next())?, hash: hash(edges.next())? })
 }
 
+/// `lo hi @since reason`, or without the time, as releases before wrote it.
 fn parse_parked(member: &str) -> Result<Parked, StoreError> {
-    let (range, reason) = bounds(member)?;
-    Ok(Parked { range, reason: reason.to_owned() })
+    let (range, rest) = bounds(member)?;
+    let stamped = rest.strip_prefix('@').and_then(|rest| rest.split_once(' '));
+    let stamped = stamped.and_then(|(since, reason)| Some((since.parse().ok()?, reason)));
+    let (since_ms, reason) = stamped.map_or((None, rest), |(since, reason)| (Some(since), reason));
+    Ok(Parked { range, since_ms, reason: reason.to_owned() })
 }
 
 #[cfg(test)]
@@ -106,7 +127,23 @@ mod tests {
     fn members_are_read_as_the_scripts_write_them() {
         let piece = parse_piece("5 9 0xaa 0xbb").expect("a piece");
         assert_eq!((piece.range.lo(), piece.range.hi(), piece.hash.as_str()), (5, 9, "0xbb"));
-        assert_eq!(parse_parked("5 9 the node pruned it").expect("parked").reason, "the node pruned it");
+        let parked = parse_parked("5 9 @1795232433116 the node pruned it").expect("parked");
+        assert_eq!((parked.since_ms, parked.reason.as_str()), (Some(1_795_232_433_116), "the node pruned it"));
+    }
+
+    #[test]
+    fn members_without_a_time_are_read_as_they_were_written() {
+        for reason in ["the node pruned it", "@home", "@x y", "@-1 y", "@", ""] {
+            let parked = parse_parked(&format!("5 9 {reason}")).expect("parked");
+            assert_eq!((parked.since_ms, parked.reason.as_str()), (None, reason));
+        }
+    }
+
+    #[test]
+    fn what_an_operator_parked_is_told_from_the_rest() {
+        let parked = |reason: &str| parse_parked(&format!("5 9 @7 {reason}")).expect("parked");
+        assert!(parked(&Parked::reason_of_operator("known to be lost")).by_operator());
+        assert!(!parked("the node pruned it").by_operator());
     }
 
     proptest! {

@@ -50,7 +50,7 @@ pub fn bounds(redis: &RedisServer, pipeline: &str) -> Vec<(u64, u64)> {
     held(redis, pipeline).iter().map(|held| (held.lo, held.hi)).collect()
 }
 
-/// The parked heights with their reasons, ascending; neighbours with the same reason are one.
+/// The parked heights with their reasons, ascending; neighbours with the same reason are one, whenever each was parked.
 pub fn parked(redis: &RedisServer, pipeline: &str) -> Vec<(u64, u64, String)> {
     let members: Vec<String> = redis::cmd("ZRANGE")
         .arg(key(pipeline, "parked"))
@@ -61,7 +61,10 @@ pub fn parked(redis: &RedisServer, pipeline: &str) -> Vec<(u64, u64, String)> {
     let parse = |member: &String| {
         let mut parts = member.splitn(3, ' ');
         let mut next = || parts.next().expect("a part");
-        (next().parse().expect("a height"), next().parse().expect("a height"), next().to_owned())
+        let (lo, hi, rest) = (next().parse().expect("a height"), next().parse().expect("a height"), next());
+        let (since, reason) = rest.split_once(' ').expect("a time and a reason");
+        assert!(since.strip_prefix('@').is_some_and(|ms| ms.parse::<u64>().is_ok()), "`{member}` has no time");
+        (lo, hi, reason.to_owned())
     };
     let mut all: Vec<(u64, u64, String)> = Vec::new();
     for (lo, hi, reason) in members.iter().map(parse) {

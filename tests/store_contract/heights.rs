@@ -156,6 +156,46 @@ async fn parked_heights_never_lie_over_held_ones() {
 }
 
 #[actix_rt::test]
+async fn parked_heights_carry_since_when_and_are_let_go_again() {
+    let (world, lease) = collector().await;
+    let now = async || world.store.now_ms(&world.link).await.expect("a time");
+    let all = async || world.store.parked(&world.link, &world.pipeline, range(0, 1 << 40)).await.expect("intervals");
+    let before = now().await;
+    assert_eq!(apply(&lease, vec![park(5, 45, "@7 pruned")]).await, Ok(Committed::Now));
+    let (first, after) = (all().await.remove(0), now().await);
+    assert_eq!((first.range, first.reason.as_str()), (range(5, 45), "@7 pruned"), "only the script's own time is one");
+    assert!(first.since_ms.is_some_and(|since| (before..=after).contains(&since)), "{first:?}");
+    // A member as an earlier release wrote it, cut with the others.
+    world.server.command(&["ZADD", &world.store.keys.parked(&world.pipeline), "50", "50 60 pruned"]);
+    let unpark = |lo, hi| Effect::Unpark { range: range(lo, hi) };
+    assert_eq!(apply(&lease, vec![unpark(10, 20), unpark(40, 52), unpark(100, 200)]).await, Ok(Committed::Now));
+    let rest: Vec<_> = all().await.into_iter().map(|parked| (parked.range, parked.since_ms)).collect();
+    let since = first.since_ms;
+    assert_eq!(rest, [(range(5, 9), since), (range(21, 39), since), (range(53, 60), None)]);
+    // What a commit lets go it may park or cover again, and a repeat changes nothing.
+    let again = vec![unpark(0, 100), park(7, 8, "again"), Effect::Cover { range: range(7, 8), resent: Vec::new() }];
+    assert_eq!(apply(&lease, again).await, Ok(Committed::Now));
+    assert_eq!(apply(&lease, vec![unpark(20, 30)]).await, Ok(Committed::Now));
+    assert_eq!(parked(&world).await, [(range(7, 8), "again".to_owned())]);
+    let uncovered = vec![unpark(7, 7), Effect::Cover { range: range(7, 8), resent: Vec::new() }];
+    assert_eq!(apply(&lease, uncovered).await, Err(StoreError::Uncovered { height: 7 }));
+}
+
+#[actix_rt::test]
+async fn letting_a_thousand_parked_intervals_go_costs_a_few_commands_for_each() {
+    let (world, lease) = collector().await;
+    for chunk in 0..20 {
+        let parks = (0..50).map(|n| park((chunk * 50 + n) * 4, (chunk * 50 + n) * 4 + 1, "pruned")).collect();
+        assert_eq!(apply(&lease, parks).await, Ok(Committed::Now));
+    }
+    let before = commands_run(&world);
+    assert_eq!(apply(&lease, vec![Effect::Unpark { range: range(0, 1 << 40) }]).await, Ok(Committed::Now));
+    let cost = commands_run(&world) - before;
+    assert!(cost < 5 * 1000, "{cost} commands for 1,000 intervals");
+    assert_eq!(parked(&world).await, []);
+}
+
+#[actix_rt::test]
 async fn a_task_is_refused_while_a_height_of_it_would_be_silently_absent() {
     let (world, lease) = collector().await;
     let cover = |resent: &[(Height, Height)]| {
@@ -242,6 +282,7 @@ enum Step {
     Merge { branch: u64, lo: Height, len: u64 },
     Remove { lo: Height, len: u64, edges: bool },
     Park { lo: Height, len: u64, reason: u8 },
+    Unpark { lo: Height, len: u64 },
     Cover { lo: Height, len: u64, resent: Option<(Height, u64)> },
 }
 
@@ -253,6 +294,7 @@ fn step() -> impl Strategy<Value = Step> {
         2 => (lo.clone(), len.clone(), prop::bool::weighted(0.8))
             .prop_map(|(lo, len, edges)| Step::Remove { lo, len, edges }),
         1 => (lo.clone(), len.clone(), 0u8..3).prop_map(|(lo, len, reason)| Step::Park { lo, len, reason }),
+        1 => (lo.clone(), len.clone()).prop_map(|(lo, len)| Step::Unpark { lo, len }),
         1 => (lo.clone(), len.clone(), prop::option::of((lo, len)))
             .prop_map(|(lo, len, resent)| Step::Cover { lo, len, resent }),
     ]
@@ -297,6 +339,10 @@ impl Model {
                     }
                 }
                 (park(lo, lo + len, &reason), Ok(()))
+            }
+            Step::Unpark { lo, len } => {
+                self.parked.retain(|height, _| !(lo..=lo + len).contains(height));
+                (Effect::Unpark { range: range(lo, lo + len) }, Ok(()))
             }
             Step::Cover { lo, len, resent } => {
                 let again = resent.map(|(lo, len)| range(lo, lo + len));

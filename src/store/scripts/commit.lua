@@ -90,6 +90,14 @@ function judge.park(at)
   park(held, parked, tonumber(ARGV[at + 2]), tonumber(ARGV[at + 3]), ARGV[at + 4])
 end
 
+-- parked, lo, hi
+function judge.unpark(at)
+  local parked = KEYS[tonumber(ARGV[at])]
+  local broken = intervals_or_broken(parked)
+  if broken then return broken end
+  cut(parked, tonumber(ARGV[at + 1]), tonumber(ARGV[at + 2]))
+end
+
 -- held, parked, lo, hi, then lo and hi of each range sent on: nothing of a task may be silently absent.
 -- Judged after all other effects, wherever it stands among them.
 function judge.cover(at, count)

@@ -1,4 +1,5 @@
--- Interval sets: a sorted set by lowest height. Members: held 'lo hi parent_of_lo hash_of_hi', parked 'lo hi reason'.
+-- Interval sets: a sorted set by lowest height. Members: held 'lo hi parent_of_lo hash_of_hi', parked
+-- 'lo hi @since reason' (since: server milliseconds; releases before wrote 'lo hi reason').
 -- Nothing is written while planning: `plan` is an overlay that later steps of the same commit see, so that a reorg
 -- (remove, then merge) is judged as a whole, and a refusal leaves nothing behind. Only neighbours are read.
 local plans = {}
@@ -122,9 +123,10 @@ local function remove(held, lo, hi, below, above)
   end
 end
 
--- Parks what of lo..hi is not held, under one reason; an older reason gives way.
+-- Parks what of lo..hi is not held, under one reason and as of now; an older reason gives way, and its time with it.
 local function park(held, parked, lo, hi, reason)
   cut(parked, lo, hi)
+  local rest = '@' .. num(now_ms()) .. ' ' .. reason
   local from = lo
   while from <= hi do
     local iv = neighbour(held, from, false)
@@ -133,7 +135,7 @@ local function park(held, parked, lo, hi, reason)
     else
       local next_iv = neighbour(held, from, true)
       local to = (next_iv and next_iv.lo <= hi) and next_iv.lo - 1 or hi
-      put(parked, from, to, reason)
+      put(parked, from, to, rest)
       from = to + 1
     end
   end
