@@ -1,11 +1,13 @@
 //! GapDetector: finds what is wanted and neither held, parked nor asked for, and asks for it.
 //!
-//! Reads    held and parked heights, facts `head` and `start`; mailbox `gap_detector` (wake-ups, `blocks verify`)
-//! Writes   mailbox `gap_fixer` (tasks, as it has room); takes bad blocks out of the held heights; empties the trash
+//! Reads    held and parked heights, facts `head` and `start`; mailbox `gap_detector` (wake-ups, operators' orders)
+//! Writes   mailbox `gap_fixer` (tasks, as it has room); takes bad blocks out of the held heights; parks and unparks as
+//!          operators order; empties the trash
 //! Promise  every final wanted height is held, parked with a reason, or asked for, again and again as requests age
 //! Crash    nothing but the ages of requests is lost; a height asked for twice is filled once
 
 mod look;
+mod orders;
 mod repair;
 
 use std::sync::{Arc, Mutex, PoisonError};
@@ -83,16 +85,18 @@ impl GapDetector {
         self.sweep().await;
         let claimed = self.unit.claim::<DetectorMessage>(|_, _| Vec::new()).await?;
         let doubted = doubted(claimed.messages.iter().map(|(_, message)| message));
-        let before = self.state()?;
+        let stored = self.state()?;
+        let mut before = stored.clone();
+        self.obey(&claimed.messages, &mut before.wishes).await?;
         let mut decision = match self.wanted().await? {
-            Some(wanted) => self.look(&before, wanted).await?,
-            None => Decision { state: before.clone(), tasks: Vec::new(), more: false },
+            Some(wanted) => self.look(before, wanted).await?,
+            None => Decision { state: before, tasks: Vec::new(), more: false },
         };
         self.unit.point(CrashPoint::AfterDecide).await;
         let Dropped { mut effects, any: dropped } = self.drop_bad(&doubted).await?;
         self.unit.point(CrashPoint::AfterApply).await;
         let turn = if decision.more { Turn::IdleFor(self.plan.again) } else { Turn::Idle };
-        if claimed.is_empty() && effects.is_empty() && decision.tasks.is_empty() && decision.state == before {
+        if claimed.is_empty() && effects.is_empty() && decision.tasks.is_empty() && decision.state == stored {
             return Ok(turn);
         }
         // What is taken out of the held heights in this turn is missed by the next look, at once.
@@ -163,33 +167,44 @@ impl GapDetector {
     }
 
     /// Reads the sets, page by page, until the room for tasks is used up.
-    async fn look(&self, before: &DetectorState, wanted: HeightRange) -> Result<Decision, Error> {
+    async fn look(&self, mut before: DetectorState, wanted: HeightRange) -> Result<Decision, Error> {
         let (store, link) = (self.unit.lease.store(), self.unit.lease.link());
         let mailbox = self.unit.address("gap_fixer");
         let waiting = store.depth(link, &mailbox).await?.entries;
         let room = usize::try_from(self.plan.capacity.saturating_sub(waiting)).unwrap_or(usize::MAX);
         let now_ms = store.now_ms(link).await?;
-        let mut look = Look::new(before, now_ms, &self.plan, room.min(REQUESTS_MAX));
+        let room = room.min(REQUESTS_MAX);
+        let mut granted = self.grant(&mut before, wanted, now_ms, room).await?;
+        let mut look = Look::new(&before, now_ms, &self.plan, room - granted.len());
         let mut rest = Some(wanted);
         while let Some(range) = rest {
             if look.is_full() {
                 break;
             }
-            // One page of held intervals bounds the part of the chain that this step judges.
-            let held = store.held(link, self.unit.pipeline(), range).await?;
-            let part = match held.last() {
-                Some(last) if held.len() >= PAGE => range.intersect(HeightRange::one(range.lo()).hull(last.range)),
-                _ => Some(range),
-            };
-            let Some(part) = part else { break };
-            let mut missing = HeightSet::from_iter([part]);
-            held.iter().for_each(|piece| missing.remove(piece.range));
-            self.without_parked(&mut missing).await?;
+            let (part, missing) = self.missing_page(range).await?;
             look.judge(part, &missing);
             rest = HeightRange::new(part.hi() + 1, range.hi()).ok();
             self.unit.progress();
         }
-        Ok(look.decide())
+        let mut decision = look.decide();
+        granted.append(&mut decision.tasks);
+        decision.more |= !before.wishes.is_empty();
+        (decision.tasks, decision.state.wishes) = (granted, before.wishes);
+        Ok(decision)
+    }
+
+    /// What is neither held nor parked in the lower part of a range: as far as one page of held intervals reaches.
+    async fn missing_page(&self, range: HeightRange) -> Result<(HeightRange, HeightSet), Error> {
+        let held = self.unit.lease.store().held(self.unit.lease.link(), self.unit.pipeline(), range).await?;
+        let part = match held.last() {
+            Some(last) if held.len() >= PAGE => HeightRange::one(range.lo()).hull(last.range).intersect(range),
+            Some(_) | None => None,
+        };
+        let part = part.unwrap_or(range);
+        let mut missing = HeightSet::from_iter([part]);
+        held.iter().for_each(|piece| missing.remove(piece.range));
+        self.without_parked(&mut missing).await?;
+        Ok((part, missing))
     }
 
     /// Takes the parked heights out of what is missing.

@@ -21,6 +21,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 
 use crate::config::{self, Overrides, Settings};
+use blocks::Blocks;
 use exit::Exit;
 
 /// Collects anything, misses nothing.
@@ -103,7 +104,7 @@ enum Configured {
     Send(send::SendArgs),
     /// What a chain's store holds and lacks, and whether it is whole
     #[command(subcommand)]
-    Blocks(blocks::Blocks),
+    Blocks(Blocks),
 }
 
 #[derive(Debug, Args)]
@@ -138,6 +139,8 @@ pub fn main() -> Exit {
         Command::Demo(args) => demo::run(&args),
         Command::Simulate(what) => simulate::run(what),
         Command::Bench(what) => bench::run(what, cli.global.json),
+        // It reads names only, also where no configuration is or where it is broken.
+        Command::Configured(Configured::Blocks(Blocks::Scan(args))) => blocks::scan::run(&args, cli.global.json),
         Command::Configured(command) => configured(command, &cli.global),
     }
 }
@@ -159,6 +162,9 @@ fn useless(command: &Command, global: &Global) -> Option<(&'static str, &'static
         Command::Bench(_) => (Some("`gapless bench` measures servers of its own"), Some(NO_LOG), None),
         Command::Configured(Configured::Run(_)) => {
             (None, None, Some("for a log in JSON set log.format = \"json\", or GAPLESS__LOG__FORMAT=json"))
+        }
+        Command::Configured(Configured::Blocks(Blocks::Scan(_))) => {
+            (Some("`gapless blocks scan` reads file names only"), Some(NO_LOG), None)
         }
         Command::Configured(
             Configured::Status
@@ -201,7 +207,8 @@ fn configured(command: Configured, global: &Global) -> Exit {
         Configured::Mailbox(command) => mailbox::run(settings, command, json),
         Configured::Checkpoint(command) => checkpoint::run(settings, &command, json),
         Configured::Send(args) => send::run(settings, &args, json),
-        Configured::Blocks(command) => blocks::run(settings, json, command),
+        Configured::Blocks(Blocks::OfPipeline(command)) => blocks::run(settings, json, command),
+        Configured::Blocks(Blocks::Scan(args)) => blocks::scan::run(&args, json),
     }
 }
 

@@ -32,6 +32,23 @@ pub enum DetectorMessage {
         /// The heights, ascending, at most 1,000.
         heights: Vec<Height>,
     },
+    /// `blocks fill`: let parked heights go, and ask for what is not held before anything else.
+    Fill {
+        /// The heights; those above finality are not asked for.
+        range: HeightRange,
+    },
+    /// `blocks park`: what of the range is not held is not asked for until it is unparked.
+    Park {
+        /// The heights.
+        range: HeightRange,
+        /// Why, in the operator's words; one line, cut to 300 bytes.
+        reason: String,
+    },
+    /// `blocks unpark`: parked heights are missing again, and asked for in their order.
+    Unpark {
+        /// The heights; those not parked are no error.
+        range: HeightRange,
+    },
 }
 
 /// What the Collector is told beside its clock.

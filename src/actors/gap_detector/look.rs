@@ -17,6 +17,9 @@ pub(super) struct Request {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct DetectorState {
     pub requested: Vec<Request>,
+    /// What operators wish for and nobody was asked for yet: first of all when there is room.
+    #[serde(default, skip_serializing_if = "HeightSet::is_empty")]
+    pub wishes: HeightSet,
 }
 
 /// What one look brought.
@@ -94,7 +97,8 @@ impl<'a> Look<'a> {
                 _ => requested.push(request),
             }
         }
-        Decision { state: DetectorState { requested }, tasks: self.tasks, more: self.more }
+        let state = DetectorState { requested, ..DetectorState::default() };
+        Decision { state, tasks: self.tasks, more: self.more }
     }
 }
 
@@ -123,7 +127,8 @@ mod tests {
     fn look(before: &[(u64, u64, u64)], missing: &[(u64, u64)], now_ms: u64, room: usize) -> Decision {
         let requested = before.iter().map(|(lo, hi, at_ms)| Request { range: range(*lo, *hi), at_ms: *at_ms });
         let plan = plan();
-        let mut look = Look::new(&DetectorState { requested: requested.collect() }, now_ms, &plan, room);
+        let before = DetectorState { requested: requested.collect(), ..DetectorState::default() };
+        let mut look = Look::new(&before, now_ms, &plan, room);
         look.judge(range(0, 100), &missing.iter().map(|(lo, hi)| range(*lo, *hi)).collect());
         look.decide()
     }

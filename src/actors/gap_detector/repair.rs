@@ -129,7 +129,10 @@ pub(super) fn doubted<'a>(messages: impl Iterator<Item = &'a DetectorMessage>) -
     let mut set = HeightSet::new();
     for message in messages {
         match message {
-            DetectorMessage::HeadMoved { .. } => {}
+            DetectorMessage::HeadMoved { .. }
+            | DetectorMessage::Fill { .. }
+            | DetectorMessage::Park { .. }
+            | DetectorMessage::Unpark { .. } => {}
             DetectorMessage::Recheck { heights } => {
                 let heights = heights.iter().filter(|h| **h <= HEIGHT_MAX);
                 heights.for_each(|height| set.insert(HeightRange::one(*height)));

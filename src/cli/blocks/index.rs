@@ -1,6 +1,9 @@
 //! What Redis says of a chain, gathered for one command.
 
+use serde::Deserialize;
+
 use super::{Chosen, Desk, Exit, fault};
+use crate::ids::UnitId;
 use crate::messages::block::Piece;
 use crate::messages::heights::{Height, HeightRange, HeightSet};
 use crate::store::heights::{PAGE, Parked};
@@ -19,6 +22,22 @@ pub(super) struct Index {
     pub parked: Vec<Parked>,
 }
 
+/// A range that the detector has asked for.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+pub(super) struct Request {
+    /// The heights.
+    pub range: HeightRange,
+    /// Server milliseconds of the asking.
+    pub at_ms: u64,
+}
+
+/// What the detector's checkpoint says of its requests; ages only, no truth.
+#[derive(Default, Deserialize)]
+struct Asked {
+    #[serde(default)]
+    requested: Vec<Request>,
+}
+
 impl Index {
     /// Reads it; `within` bounds the sets.
     pub async fn read(desk: &Desk, chosen: &Chosen, within: Option<HeightRange>) -> Result<Self, Exit> {
@@ -28,8 +47,7 @@ impl Index {
         let mut index = Self { chain_id: fact("chain_id"), head, start, held: Vec::new(), parked: Vec::new() };
         if let Some(range) = within.or(index.wanted(chosen)) {
             index.held = pages(range, |part| desk.store.held(&desk.link, &chosen.pipeline, part), |p| p.range).await?;
-            let parked = pages(range, |part| desk.store.parked(&desk.link, &chosen.pipeline, part), |p| p.range);
-            index.parked = joined(parked.await?);
+            index.parked = parked(desk, chosen, range).await?;
         }
         Ok(index)
     }
@@ -64,19 +82,40 @@ impl Index {
         self.held.iter().filter_map(|piece| piece.range.intersect(range)).map(HeightRange::count).sum()
     }
 
+    /// The oldest request for anything of `range`, in server milliseconds.
+    pub fn asked_ms(requests: &[Request], range: HeightRange) -> Option<u64> {
+        let asked = requests.iter().filter(|request| request.range.intersect(range).is_some());
+        asked.map(|request| request.at_ms).min()
+    }
+
     /// Heights parked.
     pub fn parked_count(&self) -> u64 {
         self.parked.iter().map(|parked| parked.range.count()).sum()
     }
 }
 
-/// Neighbours that were parked for the same reason, task by task, are one range to people.
+/// What the detector has asked for, as it committed last; nothing where that cannot be read.
+pub(super) async fn requests(desk: &Desk, chosen: &Chosen) -> Result<Vec<Request>, Exit> {
+    let unit = UnitId::exclusive(&chosen.pipeline, "gap_detector");
+    let shown = desk.store.checkpoint(&desk.link, &unit).await.map_err(fault)?;
+    // Another release may write other things there: the age of a request is no reason to show nothing.
+    Ok(shown.and_then(|shown| serde_json::from_str::<Asked>(&shown.state).ok()).unwrap_or_default().requested)
+}
+
+/// The parked ranges that touch `range`, ascending.
+pub(super) async fn parked(desk: &Desk, chosen: &Chosen, range: HeightRange) -> Result<Vec<Parked>, Exit> {
+    let parked = pages(range, |part| desk.store.parked(&desk.link, &chosen.pipeline, part), |p| p.range);
+    Ok(joined(parked.await?))
+}
+
+/// Neighbours that were parked for the same reason, task by task, are one range to people: parked since the first.
 fn joined(parked: Vec<Parked>) -> Vec<Parked> {
     let mut all: Vec<Parked> = Vec::new();
     for parked in parked {
         match all.last_mut() {
             Some(last) if last.range.hi() + 1 == parked.range.lo() && last.reason == parked.reason => {
                 last.range = last.range.hull(parked.range);
+                last.since_ms = last.since_ms.zip(parked.since_ms).map(|(one, other)| one.min(other));
             }
             _ => all.push(parked),
         }

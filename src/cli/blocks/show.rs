@@ -4,12 +4,12 @@ use std::io::Write;
 
 use serde_json::json;
 
-use super::index::Index;
-use super::{Chosen, Desk, Exit};
+use super::index::{self, Index, Request};
+use super::{Chosen, Desk, Exit, fault};
 use crate::cli::output::{self, say};
-use crate::cli::words::{count, grouped};
+use crate::cli::words::{self, count, grouped};
 use crate::ids::RandomId;
-use crate::messages::heights::{Height, HeightRange};
+use crate::messages::heights::{Height, HeightRange, HeightSet};
 use crate::sinks::{BlockFiles, Verdict};
 use crate::sources::evm;
 
@@ -22,11 +22,11 @@ pub(super) fn open(chosen: &Chosen) -> Result<BlockFiles, Exit> {
 pub(super) async fn status(desk: &Desk, chosen: &[Chosen]) -> Result<Exit, Exit> {
     let mut shown = Vec::new();
     for chosen in chosen {
-        let index = Index::read(desk, chosen, None).await?;
+        let (index, asked) = (Index::read(desk, chosen, None).await?, Asked::read(desk, chosen).await?);
         if desk.json {
-            shown.push(status_json(&index, chosen));
+            shown.push(status_json(&index, chosen, &asked));
         } else {
-            status_text(&index, chosen);
+            status_text(&index, chosen, &asked);
         }
     }
     if desk.json {
@@ -35,8 +35,35 @@ pub(super) async fn status(desk: &Desk, chosen: &[Chosen]) -> Result<Exit, Exit>
     Ok(Exit::good())
 }
 
-fn status_json(index: &Index, chosen: &Chosen) -> serde_json::Value {
+/// What the detector has asked for, and the time that ages count from.
+struct Asked {
+    requests: Vec<Request>,
+    now_ms: u64,
+}
+
+impl Asked {
+    async fn read(desk: &Desk, chosen: &Chosen) -> Result<Self, Exit> {
+        let requests = index::requests(desk, chosen).await?;
+        Ok(Self { requests, now_ms: desk.store.now_ms(&desk.link).await.map_err(fault)? })
+    }
+
+    /// Missing heights that are asked for.
+    fn count(&self, missing: &HeightSet) -> u64 {
+        let asked: HeightSet = self.requests.iter().map(|request| request.range).collect();
+        let both = asked.ranges().iter().map(|range| range.count() - missing.gaps(*range).count());
+        both.sum()
+    }
+
+    /// The age of the oldest request for any of these ranges.
+    fn age_ms(&self, ranges: &[HeightRange]) -> Option<u64> {
+        let oldest = ranges.iter().filter_map(|range| Index::asked_ms(&self.requests, *range)).min()?;
+        Some(self.now_ms.saturating_sub(oldest))
+    }
+}
+
+fn status_json(index: &Index, chosen: &Chosen, asked: &Asked) -> serde_json::Value {
     let wanted = index.wanted(chosen);
+    let missing = wanted.map_or_else(HeightSet::new, |range| index.missing(range));
     json!({
         "pipeline": chosen.pipeline.to_string(),
         "chain_id": index.chain_id,
@@ -46,12 +73,21 @@ fn status_json(index: &Index, chosen: &Chosen) -> serde_json::Value {
         "wanted": wanted,
         "held": wanted.map_or(0, |range| index.held_count(range)),
         "held_intervals": index.held.len(),
-        "missing": wanted.map_or(0, |range| index.missing(range).count()),
+        "missing": missing.count(),
+        "asked_for": asked.count(&missing),
+        "oldest_request_age_ms": asked.age_ms(missing.ranges()),
         "parked": index.parked_count(),
+        "oldest_parked_age_ms": oldest_parked(index, asked.now_ms),
     })
 }
 
-fn status_text(index: &Index, chosen: &Chosen) {
+/// The age of what has been parked for longest, as far as it is known.
+fn oldest_parked(index: &Index, now_ms: u64) -> Option<u64> {
+    let oldest = index.parked.iter().filter_map(|parked| parked.since_ms).min();
+    oldest.map(|since| now_ms.saturating_sub(since))
+}
+
+fn status_text(index: &Index, chosen: &Chosen, asked: &Asked) {
     let row = |name: &str, value: String, words: String| say(format!("  {name:<10} {value:>16}  {words}").trim_end());
     say(&format!("{}  ({})", chosen.pipeline, chosen.section.store.display()));
     let Some(wanted) = index.wanted(chosen) else {
@@ -67,18 +103,37 @@ fn status_text(index: &Index, chosen: &Chosen) {
     row("held", grouped(index.held_count(wanted)), format!("in {}", count(index.held.len(), "interval", "intervals")));
     let missing = index.missing(wanted);
     row("missing", grouped(missing.count()), format!("in {}", count(missing.ranges().len(), "gap", "gaps")));
-    let parked = if index.parked.is_empty() { String::new() } else { "see: gapless blocks gaps".to_owned() };
+    if !missing.is_empty() {
+        let age = asked.age_ms(missing.ranges());
+        let age = age.map_or_else(String::new, |ms| format!("the oldest request is {} old", words::age(ms)));
+        row("asked for", grouped(asked.count(&missing)), age);
+    }
+    let since = oldest_parked(index, asked.now_ms).map(|ms| format!("the first {} ago; ", words::age(ms)));
+    let parked = match index.parked.is_empty() {
+        true => String::new(),
+        false => format!("{}see: gapless blocks gaps", since.unwrap_or_default()),
+    };
     row("parked", grouped(index.parked_count()), parked);
 }
 
+/// A range that is not held.
+#[derive(PartialEq, Eq, PartialOrd, Ord)]
+struct Gap<'a> {
+    range: HeightRange,
+    state: &'static str,
+    reason: &'a str,
+    /// Since it was parked, or first asked for as far as the detector remembers.
+    age_ms: Option<u64>,
+}
+
 pub(super) async fn gaps(desk: &Desk, chosen: &Chosen, limit: usize) -> Result<Exit, Exit> {
-    let index = Index::read(desk, chosen, None).await?;
+    let (index, asked) = (Index::read(desk, chosen, None).await?, Asked::read(desk, chosen).await?);
     let wanted = index.wanted(chosen);
-    let rows = wanted.map_or_else(Vec::new, |wanted| rows(&index, wanted));
+    let rows = wanted.map_or_else(Vec::new, |wanted| rows(&index, &asked, wanted));
     let (shown, more) = (&rows[..limit.min(rows.len())], rows.len().saturating_sub(limit));
     if desk.json {
-        let shown = shown.iter().map(|(range, state, reason)| {
-            json!({ "range": range, "count": range.count(), "state": state, "reason": reason })
+        let shown = shown.iter().map(|Gap { range, state, reason, age_ms }| {
+            json!({ "range": range, "count": range.count(), "state": state, "reason": reason, "age_ms": age_ms })
         });
         let shown: Vec<_> = shown.collect();
         return Ok(output::json(&json!({ "wanted": wanted, "gaps": shown, "more": more }), Exit::good()));
@@ -88,20 +143,35 @@ pub(super) async fn gaps(desk: &Desk, chosen: &Chosen, limit: usize) -> Result<E
         Some(wanted) if rows.is_empty() => say(&format!("no gaps in {wanted}")),
         Some(_) => {}
     }
-    for (range, state, reason) in shown {
-        say(format!("{:>24} {:>12} {state:<8} {reason}", range.to_string(), grouped(range.count())).trim_end());
+    for Gap { range, state, reason, age_ms } in shown {
+        let (count, age) = (grouped(range.count()), words::maybe_age(*age_ms));
+        say(format!("{:>24} {count:>12} {state:<8} {age:>8}  {}", range.to_string(), words::plain(reason)).trim_end());
     }
     if more > 0 {
         say(&format!("... and {} (--limit)", count(more, "more range", "more ranges")));
+    }
+    if let Some(parked) = index.parked.first() {
+        let named = chosen.option(desk);
+        say(&format!("to fetch parked heights again: gapless blocks unpark {}{named}, or --all", parked.range));
     }
     Ok(Exit::good())
 }
 
 /// The missing and the parked ranges, ascending, with the reason of those that are parked.
-fn rows(index: &Index, wanted: HeightRange) -> Vec<(HeightRange, &'static str, &str)> {
+fn rows<'a>(index: &'a Index, asked: &Asked, wanted: HeightRange) -> Vec<Gap<'a>> {
     let missing = index.missing(wanted);
-    let missing = missing.ranges().iter().map(|range| (*range, "missing", ""));
-    let parked = index.parked.iter().map(|parked| (parked.range, "parked", parked.reason.as_str()));
+    let missing = missing.ranges().iter().map(|range| Gap {
+        range: *range,
+        state: "missing",
+        reason: "",
+        age_ms: asked.age_ms(&[*range]),
+    });
+    let parked = index.parked.iter().map(|parked| Gap {
+        range: parked.range,
+        state: "parked",
+        reason: &parked.reason,
+        age_ms: parked.since_ms.map(|since| asked.now_ms.saturating_sub(since)),
+    });
     let mut rows: Vec<_> = missing.chain(parked).collect();
     rows.sort();
     rows

@@ -1,20 +1,17 @@
 //! `blocks verify`: every file read again, every digest and link compared with what was recorded.
 
-use std::io::{IsTerminal, Write};
-
 use serde_json::json;
 
 use super::index::Index;
+use super::orders;
+use super::progress::Progress;
 use super::{Chosen, Desk, Exit, fault};
 use crate::cli::output;
 use crate::cli::words::{grouped, heights};
-use crate::ids::Address;
 use crate::messages::block::{BlockHash, Piece};
 use crate::messages::gap::DetectorMessage;
 use crate::messages::heights::{Height, HeightRange};
 use crate::sinks::{BlockFiles, Verdict};
-use crate::store::effect::Outgoing;
-use crate::supervisor::wiring;
 
 /// Heights judged at a time.
 const STEP: u64 = 1000;
@@ -44,7 +41,7 @@ pub(super) async fn run(desk: &Desk, chosen: &Chosen, range: Option<HeightRange>
     let mut found = absent(&index, range);
     let files = super::show::open(chosen)?;
     let mut doubted = Vec::new();
-    let mut progress = Progress::new(range);
+    let mut progress = Progress::new("heights", Some(index.held_count(range)));
     for piece in index.held.iter().rev() {
         for height in judge(&files, piece, range, &mut progress).await? {
             // The world moves on: what was judged against an older index is judged once more.
@@ -183,11 +180,8 @@ pub(super) async fn belonging(desk: &Desk, chosen: &Chosen, height: Height) -> R
 async fn ask(desk: &Desk, chosen: &Chosen, doubted: &mut Vec<Height>) -> Result<usize, Exit> {
     doubted.sort_unstable();
     doubted.dedup();
-    let detector = Address::new(&chosen.pipeline, "gap_detector");
-    let capacity = wiring::capacity(&desk.settings, &detector);
     for heights in doubted.chunks(RECHECK_MAX) {
-        let message = Outgoing::new(&DetectorMessage::Recheck { heights: heights.to_vec() }).map_err(fault)?;
-        desk.store.send(&desk.link, &detector, capacity, None, &message).await.map_err(fault)?;
+        orders::tell(desk, chosen, &DetectorMessage::Recheck { heights: heights.to_vec() }).await?;
     }
     Ok(doubted.len())
 }
@@ -254,35 +248,6 @@ impl Report {
             ));
         }
         lines.iter().map(|line| format!("{line}\n")).collect()
-    }
-}
-
-/// A line that moves on a terminal; nothing elsewhere, where only the result counts.
-struct Progress {
-    done: u64,
-    of: u64,
-    shown: bool,
-}
-
-impl Progress {
-    fn new(range: HeightRange) -> Self {
-        Self { done: 0, of: range.count(), shown: std::io::stderr().is_terminal() }
-    }
-
-    fn add(&mut self, heights: u64) {
-        self.done += heights;
-        if self.shown {
-            let percent = self.done * 100 / self.of.max(1);
-            eprint!("\r{:>12} of {} heights  {percent:>3} %", grouped(self.done), grouped(self.of));
-            // Only a picture for people.
-            let _ = std::io::stderr().flush();
-        }
-    }
-
-    fn end(&self) {
-        if self.shown {
-            eprint!("\r{:60}\r", "");
-        }
     }
 }
 
