@@ -10,8 +10,21 @@ use super::{names, oracle, world};
 
 const HEAD: u64 = 60;
 /// What `blocks status` says of a pipeline.
-const STATUS: [&str; 10] =
-    ["chain_id", "finalized", "head", "held", "held_intervals", "missing", "parked", "pipeline", "store", "wanted"];
+const STATUS: [&str; 13] = [
+    "asked_for",
+    "chain_id",
+    "finalized",
+    "head",
+    "held",
+    "held_intervals",
+    "missing",
+    "oldest_parked_age_ms",
+    "oldest_request_age_ms",
+    "parked",
+    "pipeline",
+    "store",
+    "wanted",
+];
 /// What `blocks verify` says.
 const VERIFY: [&str; 7] = ["faults", "found", "judged", "more", "not_judged", "range", "sent_to_repair"];
 
@@ -107,7 +120,11 @@ fn parked_ranges_are_gaps_with_a_reason() {
     wait_held(&redis, &[(5, 19), (25, HEAD)]);
     poll("two parked ranges", || (oracle::parked(&redis, "main").len() == 2).then_some(()));
     let reasons: Vec<Value> = oracle::parked(&redis, "main").into_iter().map(|(.., reason)| reason.into()).collect();
-    let gaps = workspace.run(&["blocks", "gaps", "--json"]).json();
+    let mut gaps = workspace.run(&["blocks", "gaps", "--json"]).json();
+    for gap in gaps["gaps"].as_array_mut().expect("gaps") {
+        let age = gap.as_object_mut().expect("an object").remove("age_ms").expect("its age");
+        assert!(age.as_u64().is_some_and(|age| age < 60_000), "{age}");
+    }
     let rows = json!([
         { "range": [0, 4], "count": 5, "state": "parked", "reason": reasons[0] },
         { "range": [20, 24], "count": 5, "state": "parked", "reason": reasons[1] },
@@ -116,7 +133,10 @@ fn parked_ranges_are_gaps_with_a_reason() {
     let one = workspace.run(&["blocks", "gaps", "--limit", "1", "--json"]).json();
     assert_eq!((one["gaps"].as_array().map(Vec::len), &one["more"]), (Some(1), &json!(1)));
     let one = workspace.run(&["blocks", "gaps", "--limit", "1"]).out;
-    assert!(one.ends_with("... and 1 more range (--limit)\n"), "{one}");
+    let next = "to fetch parked heights again: gapless blocks unpark 0..4, or --all\n";
+    assert!(one.ends_with(&format!("... and 1 more range (--limit)\n{next}")), "{one}");
+    let status = workspace.run(&["blocks", "status"]).out;
+    assert!(status.contains("  parked                   10  the first ") && status.contains(" ago; see: "), "{status}");
     let verify = workspace.run(&["blocks", "verify", "--json"]);
     assert_eq!((verify.code, &verify.json()["faults"]), (1, &json!(10)));
     g5(&sim, &redis, &workspace);

@@ -5,6 +5,8 @@ mod support;
 
 mod arguments;
 mod blocks;
+mod blocks_list;
+mod blocks_scan;
 mod docs;
 mod http;
 mod mailboxes;

@@ -8,6 +8,7 @@ mod chains;
 mod faults;
 
 mod oracle;
+mod orders;
 mod parked;
 mod ranges;
 mod real_node;

@@ -88,6 +88,9 @@ fn damage(world: &World, truth: &SimChain) -> BTreeMap<u64, &'static str> {
     // Only the block of another branch stands there, whole in itself.
     remove(120);
     plant(&world.store("main"), &truth.block(120, 1));
+    // Two good blocks, and the one above that would tell which belongs is gone.
+    plant(&world.store("main"), &truth.block(130, 1));
+    remove(131);
     // The index names another block at the head than the one that is stored.
     let key = oracle::key("main", "held");
     let held = oracle::held(&world.redis, "main").remove(0);
@@ -103,6 +106,8 @@ fn damage(world: &World, truth: &SimChain) -> BTreeMap<u64, &'static str> {
         (100, "altered"),
         (101, "altered"),
         (120, "wrong link"),
+        (130, "doubled"),
+        (131, "missing"),
         (145, "missing"),
         (146, "altered"),
         (HEAD, "wrong link"),
@@ -148,12 +153,17 @@ fn get_tells_the_truth(world: &World, truth: &SimChain) {
     assert!(altered.err.contains("the file of height 60 is not what was stored: "), "{altered:?}");
 }
 
-/// Every block of the chain is there; only the planted orphan stays beside it.
+/// Every block of the chain is there; only the planted orphans stay beside theirs, and are shown.
 fn whole_again(world: &World, truth: &SimChain) {
     let mut files = oracle::files(&world.store("main"));
-    let orphan = files.get_mut(&120).expect("files");
-    assert_eq!(orphan.len(), 2, "{:?}", orphan.iter().map(|s| &s.path).collect::<Vec<_>>());
-    orphan.retain(|stored| stored.hash == truth.truth(120).hash.as_str());
+    for height in [120, 130] {
+        let orphan = files.get_mut(&height).expect("files");
+        assert_eq!(orphan.len(), 2, "{:?}", orphan.iter().map(|s| &s.path).collect::<Vec<_>>());
+        orphan.retain(|stored| stored.hash == truth.truth(height).hash.as_str());
+    }
+    let orphans = world.space.run(&["blocks", "orphans", "--json"]).json();
+    let of = |height: u64| json!({"height": height, "hash": truth.block(height, 1).hash, "canonical": truth.truth(height).hash});
+    assert_eq!(orphans, json!({"range": [0, HEAD], "orphans": [of(120), of(130)], "more": 0}));
     for height in 0..=HEAD {
         let is = |stored: &Stored| stored.raw == truth.truth(height).raw && stored.meta.is_some();
         assert!(files[&height].len() == 1 && is(&files[&height][0]), "height {height}");

@@ -95,6 +95,13 @@ impl Workspace {
         Node::start(self.program(&all))
     }
 
+    /// As [`Workspace::node`], with a variable of its environment.
+    pub fn node_with(&self, name: &str, args: &[&str], variable: (&str, &str)) -> Node {
+        let mut command = self.program(&[&["run", "--node", name], args].concat());
+        command.env(variable.0, variable.1);
+        Node::start(command)
+    }
+
     /// As [`Workspace::node`], and waits until it has started.
     pub fn started(&self, name: &str, args: &[&str]) -> Node {
         let node = self.node(name, args);
