@@ -260,3 +260,33 @@ fn orders_that_cannot_be_are_refused_with_what_to_write() {
                would not stop it\n";
     run(&["park", "185..195", "--reason", "x"]).failed(2, top);
 }
+
+/// More parked intervals than one commit may touch: the order is done in parts, and whole.
+#[test]
+fn an_order_over_many_intervals_is_done_in_bounded_parts() {
+    const PLANTED: u64 = 1_200;
+    let sim = Sim::start(ChainPlan { block_bytes: 1_000..=1_500, ..plan(26, 2 * PLANTED + 20) });
+    let world = World::new(&pipeline("main", &[&sim.url], "0", ""));
+    let key = oracle::key("main", "parked");
+    let plant = || {
+        for height in (0..PLANTED).map(|n| 2 * n) {
+            world.redis.command(&["ZADD", &key, &height.to_string(), &format!("{height} {height} @7 planted")]);
+        }
+    };
+    plant();
+    let mut node = world.space.started("one", &WITHOUT_POOL);
+    let head = 2 * PLANTED + 20;
+    world.wait_held("main", &[(head - 9, head)]);
+    let last = 2 * PLANTED - 1;
+    let range = format!("0..{last}");
+    assert_eq!(world.space.run(&["blocks", "park", &range, "--reason", "all of it"]).code, 0);
+    wait_parked(&world, &[(0, last)]);
+    let members: u64 = redis::cmd("ZCARD").arg(&key).query(&mut world.redis.connection()).expect("a number");
+    assert_eq!(members, 3, "500 intervals a commit");
+    world.redis.command(&["DEL", &key]);
+    plant();
+    let unparked = world.space.run(&["blocks", "unpark", "--all"]);
+    assert_eq!(unparked.code, 0, "{unparked:?}");
+    wait_parked(&world, &[]);
+    assert!(node.lives());
+}
