@@ -18,6 +18,9 @@ pub enum GapTask {
     },
 }
 
+/// Bytes of an operator's reason that are kept: it stands in every parked interval.
+pub const PARK_REASON_MAX: usize = 300;
+
 /// What wakes the detector. It decides from the sets in Redis alone: a lost message delays, and never hides, a gap.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "type", content = "body", rename_all = "snake_case")]
@@ -41,7 +44,7 @@ pub enum DetectorMessage {
     Park {
         /// The heights.
         range: HeightRange,
-        /// Why, in the operator's words; one line, cut to 300 bytes.
+        /// Why, in the operator's words; one line, cut to [`PARK_REASON_MAX`] bytes.
         reason: String,
     },
     /// `blocks unpark`: parked heights are missing again, and asked for in their order.

@@ -5,7 +5,7 @@ use super::GapDetector;
 use super::look::{DetectorState, Request};
 use crate::actors::turn::Error;
 use crate::ids::EntryId;
-use crate::messages::gap::DetectorMessage;
+use crate::messages::gap::{DetectorMessage, PARK_REASON_MAX};
 use crate::messages::heights::{HeightRange, HeightSet};
 use crate::store::effect::{Ack, Commit, Effect};
 use crate::store::heights::{PAGE, Parked};
@@ -15,8 +15,6 @@ const INTERVALS_MAX: usize = PAGE;
 /// Ranges that are remembered as wished for; they must fit into the checkpoint. The highest give way: a wish is only
 /// an order of asking, and what is forgotten here is missing all the same.
 const WISHES_MAX: usize = 100;
-/// Bytes of a reason that are kept: it stands in every parked interval.
-const REASON_MAX: usize = 300;
 
 /// Effects that wait for their commit, and how many intervals they touch.
 #[derive(Debug, Default)]
@@ -164,7 +162,7 @@ fn bound(wishes: &mut HeightSet) {
 
 /// A reason from outside: one line of bounded length.
 fn written(reason: &str) -> String {
-    let mut end = reason.len().min(REASON_MAX);
+    let mut end = reason.len().min(PARK_REASON_MAX);
     while !reason.is_char_boundary(end) {
         end -= 1;
     }
@@ -207,7 +205,7 @@ mod tests {
     #[test]
     fn a_reason_is_one_line_of_bounded_length() {
         assert_eq!(written("known\nto be lost"), "known to be lost");
-        assert_eq!(written(&"é".repeat(REASON_MAX)).len(), REASON_MAX);
-        assert_eq!(written(&format!("x{}", "é".repeat(REASON_MAX))).len(), REASON_MAX - 1);
+        assert_eq!(written(&"é".repeat(PARK_REASON_MAX)).len(), PARK_REASON_MAX);
+        assert_eq!(written(&format!("x{}", "é".repeat(PARK_REASON_MAX))).len(), PARK_REASON_MAX - 1);
     }
 }

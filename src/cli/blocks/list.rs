@@ -185,14 +185,29 @@ pub(super) async fn orphans(
 ) -> Result<Exit, Exit> {
     let index = Index::read(desk, chosen, range).await?;
     let within = range.or(index.wanted(chosen));
-    let files = show::open(chosen)?;
+    let (found, more) = find_orphans(&show::open(chosen)?, &index, within, limit).await?;
+    if desk.json {
+        let rows = found.iter().map(|o| json!({ "height": o.height, "hash": o.hash, "canonical": o.canonical }));
+        let rows: Vec<_> = rows.collect();
+        return Ok(output::json(&json!({ "range": within, "orphans": rows, "more": more }), Exit::good()));
+    }
+    Ok(output::text(&orphans_text(&found, within, more), Exit::good()))
+}
+
+/// The first orphans of held heights, and how many more there are.
+async fn find_orphans(
+    files: &BlockFiles,
+    index: &Index,
+    within: Option<HeightRange>,
+    limit: usize,
+) -> Result<(Vec<Orphan>, u64), Exit> {
     let mut progress = Progress::new("heights", Some(within.map_or(0, |within| index.held_count(within))));
     let (mut found, mut more) = (Vec::new(), 0_u64);
     let pieces = index.held.iter().filter_map(|piece| Some((piece.range.intersect(within?)?, piece)));
     for (part, piece) in pieces {
         for part in part.chunks(READ_HEIGHTS_MAX) {
-            for (height, hashes) in several(&files, part).await? {
-                let canonical = belonging(&files, piece, height).await?;
+            for (height, hashes) in several(files, part).await? {
+                let canonical = belonging(files, piece, height).await?;
                 for hash in hashes.into_iter().filter(|hash| Some(hash) != canonical.as_ref()) {
                     if found.len() < limit {
                         found.push(Orphan { height, hash, canonical: canonical.clone() });
@@ -205,12 +220,7 @@ pub(super) async fn orphans(
         }
     }
     progress.end();
-    if desk.json {
-        let rows = found.iter().map(|o| json!({ "height": o.height, "hash": o.hash, "canonical": o.canonical }));
-        let rows: Vec<_> = rows.collect();
-        return Ok(output::json(&json!({ "range": within, "orphans": rows, "more": more }), Exit::good()));
-    }
-    Ok(output::text(&orphans_text(&found, within, more), Exit::good()))
+    Ok((found, more))
 }
 
 fn orphans_text(found: &[Orphan], within: Option<HeightRange>, more: u64) -> String {

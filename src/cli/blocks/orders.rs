@@ -9,14 +9,11 @@ use super::{Chosen, Desk, Exit, fault, wait};
 use crate::cli::output;
 use crate::cli::words::{self, heights};
 use crate::ids::{Address, RandomId};
-use crate::messages::gap::DetectorMessage;
+use crate::messages::gap::{DetectorMessage, PARK_REASON_MAX};
 use crate::messages::heights::{HEIGHT_MAX, HeightRange};
 use crate::store::StoreError;
 use crate::store::effect::Outgoing;
 use crate::supervisor::wiring;
-
-/// Bytes of a reason: it stands in every parked interval.
-const REASON_MAX: usize = 300;
 
 /// The detector of a pipeline.
 pub(super) fn detector(chosen: &Chosen) -> Address {
@@ -85,9 +82,7 @@ pub(super) async fn fill(
     let index = Index::read(desk, chosen, Some(range)).await?;
     within(&index, chosen, range)?;
     let count = wait::Count::of(&index, range);
-    let final_top = index.finalized(chosen);
-    let not_final = final_top.map_or(Some(range), |top| HeightRange::new(range.lo().max(top + 1), range.hi()).ok());
-    let not_final = not_final.map_or(0, |range| index.not_held(range).count());
+    let not_final = not_final(&index, chosen, range);
     let sent = count.held < range.count();
     let (asked_ms, runs) = (desk.store.now_ms(&desk.link).await.map_err(fault)?, is_run(desk, chosen).await?);
     if sent {
@@ -112,6 +107,15 @@ pub(super) async fn fill(
         return Ok(output::json(&answer, exit));
     }
     Ok(waited.map_or(exit, |waited| output::text(&waited.to_text(range), exit)))
+}
+
+/// Heights of the range that are not held and not final yet: the pool leaves them to the Collector.
+fn not_final(index: &Index, chosen: &Chosen, range: HeightRange) -> u64 {
+    let above = match index.finalized(chosen) {
+        Some(top) => HeightRange::new(range.lo().max(top + 1), range.hi()).ok(),
+        None => Some(range),
+    };
+    above.map_or(0, |range| index.not_held(range).count())
 }
 
 /// What becomes of each height of the range.
@@ -176,8 +180,8 @@ pub(super) fn reason(text: &str) -> Result<String, String> {
     if text.is_empty() {
         return Err("the reason is empty; say why nobody needs to fetch these heights".to_owned());
     }
-    if text.len() > REASON_MAX {
-        return Err(format!("the reason has {} bytes; at most {REASON_MAX} are kept", text.len()));
+    if text.len() > PARK_REASON_MAX {
+        return Err(format!("the reason has {} bytes; at most {PARK_REASON_MAX} are kept", text.len()));
     }
     if text.chars().any(char::is_control) {
         return Err("the reason must be one line without control characters".to_owned());
