@@ -161,7 +161,7 @@ fn a_small_measurement() {
 fn a_small_measurement_of_blocks() {
     let workspace = Workspace::new("");
     let folder = workspace.path().display().to_string();
-    let report = workspace.run(&["bench", "blocks", "--blocks", "1000", "--runs", "1", "--dir", &folder, "--json"]);
+    let report = workspace.run(&["bench", "blocks", "--blocks", "100", "--runs", "1", "--dir", &folder, "--json"]);
     assert_eq!((report.code, report.err.as_str()), (0, ""), "{report:?}");
     let report = report.json();
     assert_eq!(names(&report), ["conditions", "rows"]);

@@ -36,7 +36,7 @@ const DISK_BLOCKS_MAX: u64 = 4_000;
 #[derive(Debug, Args)]
 pub struct BlocksArgs {
     /// Blocks of the past in a round
-    #[arg(long, default_value_t = 20_000, value_parser = clap::value_parser!(u64).range(1000..=1_000_000))]
+    #[arg(long, default_value_t = 20_000, value_parser = clap::value_parser!(u64).range(100..=1_000_000))]
     blocks: u64,
     /// Bytes of a block's JSON, about
     #[arg(long, default_value_t = 12_000, value_parser = clap::value_parser!(u32).range(2_000..=1_000_000))]
