@@ -3,7 +3,7 @@
 //! | file | what it does |
 //! |---|---|
 //! | `limits` | the thinnest client of the chain's node, and of the disk |
-//! | `follow` | a real node, from its first held block to the last |
+//! | `follow` | a real node, from when it holds nothing yet to its last block |
 //! | `report` | the table |
 
 mod follow;

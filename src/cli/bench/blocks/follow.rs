@@ -1,4 +1,4 @@
-//! Follow: a real node in a process of its own, timed from its first held block to the last.
+//! Follow: a real node in a process of its own, timed from when it holds nothing yet to its last block.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -75,25 +75,26 @@ impl Follow<'_> {
         range.map_err(anyhow::Error::msg)
     }
 
-    /// The first look that shows held blocks starts the clock, and what it shows is not counted.
+    /// The last look that shows nothing held starts the clock.
     async fn watch(&self, node: &mut Child) -> Result<Figure> {
         let options = Arc::new(StoreOptions::at(&self.server.url()));
         let link = Link::new(options, Arc::new(Health::default()), Class::Command, Patience::For(FOLLOW_MAX));
         let store = Store::new("gapless", "bench", RandomId::default());
         let (pipeline, wanted) = (PipelineId::new(Kind::Blocks, "bench"), self.wanted()?);
-        let (begun, mut first) = (Instant::now(), None);
+        let begun = Instant::now();
+        let (mut empty, mut used) = (begun, node.used());
         loop {
             let held = store.held(&link, &pipeline, wanted).await?;
             let held: u64 = held.iter().filter_map(|piece| piece.range.intersect(wanted)).map(HeightRange::count).sum();
             let now = Instant::now();
-            if held > 0 && first.is_none() {
-                first = Some((now, held, node.used()));
+            if held == 0 {
+                (empty, used) = (now, node.used());
             }
-            if let Some((at, before, used)) = first.filter(|_| held == wanted.count()) {
+            if held == wanted.count() {
                 let end = node.used();
                 return Ok(Figure {
-                    blocks: held - before,
-                    seconds: now.duration_since(at).as_secs_f64(),
+                    blocks: held,
+                    seconds: now.duration_since(empty).as_secs_f64(),
                     cpu: end.cpu - used.cpu,
                     peak_kib: end.peak_kib,
                 });
