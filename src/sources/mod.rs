@@ -1,6 +1,7 @@
 //! The world, in: what every source of blocks answers, and how it may fail.
 
 pub mod evm;
+mod pool;
 pub mod tls;
 
 use std::sync::Arc;

@@ -5,9 +5,10 @@ use std::os::unix::process::CommandExt;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use super::endpoint::Endpoint;
 use super::*;
-use crate::sources::Absence;
+use crate::messages::heights::HeightRange;
+use crate::sources::pool::endpoint::Endpoint;
+use crate::sources::{Absence, ChainSource, Fetched};
 
 struct Anvil {
     child: Child,
@@ -46,7 +47,7 @@ fn anvil() -> Option<Anvil> {
 async fn rpc(url: &str, body: String) -> serde_json::Value {
     let options = EvmOptions { endpoints: vec![url.to_owned()], ..EvmOptions::default() };
     let endpoint = Endpoint::new(url, 1, &options).expect("an endpoint");
-    let answer = rpc::post(&endpoint, body, 1 << 26).await.expect("an answer");
+    let answer = ask::post(&endpoint, body, 1 << 26).await.expect("an answer");
     serde_json::from_slice(&answer).expect("JSON")
 }
 
@@ -79,7 +80,7 @@ async fn identity_head_and_blocks_of_a_real_node() {
         assert_eq!(block.id.height, height);
         assert!(parent.is_none_or(|parent| parent == block.id.parent), "the link below {height}");
         parent = Some(block.id.hash.clone());
-        let alone = rpc(&anvil.url, rpc::blocks_request(&[height])).await;
+        let alone = rpc(&anvil.url, request::blocks(&[height])).await;
         let kept: serde_json::Value = serde_json::from_slice(&block.raw).expect("JSON");
         assert_eq!(kept, alone["result"]);
     }

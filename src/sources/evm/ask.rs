@@ -1,12 +1,17 @@
 //! One question to one endpoint, and what its answer means for the heights and for the endpoint's batches.
 
-use super::answers::Answers;
-use super::endpoint::Endpoint;
-use super::options::FinalityTag;
+use bytes::Bytes;
+use reqwest::header::CONTENT_TYPE;
+
 use super::parse::{self, Reading, Said};
 use super::refusal::Refusal;
-use super::rpc::{self, Fault};
+use super::request;
 use crate::messages::heights::Height;
+use crate::sources::pool::answers::Answers;
+use crate::sources::pool::dialect::{Ask, Outcome};
+use crate::sources::pool::endpoint::Endpoint;
+use crate::sources::pool::http::{self, Fault};
+use crate::sources::pool::options::FinalityTag;
 use crate::sources::{Absence, Fetched, SourceError};
 
 /// Bytes that are read of an answer that is one quantity.
@@ -15,23 +20,15 @@ const QUANTITY_BYTES_MAX: u64 = 64 * 1024;
 /// Bytes that are read of an answer that is a block without its transactions' bodies.
 const TAGGED_BYTES_MAX: u64 = 4 * 1024 * 1024;
 
-/// What one request brought.
-pub(super) enum Outcome {
-    /// At least one height was settled.
-    Progress,
-    /// Nothing was; why.
-    Stuck(String),
-    /// There was no answer, perhaps because of one of the heights.
-    Failed(SourceError),
+/// Sends a JSON-RPC request and reads at most `bytes_max` of its answer.
+pub(super) async fn post(endpoint: &Endpoint, body: String, bytes_max: u64) -> Result<Bytes, Fault> {
+    let request = endpoint.post().header(CONTENT_TYPE, "application/json").body(body);
+    http::exchange(endpoint, request, bytes_max, parse::is_rpc).await
 }
 
-/// One request for `asked`, of whose answer at most `bytes_max` are read; what it settles goes into `answers`.
-pub(super) async fn blocks(
-    endpoint: &Endpoint,
-    asked: &[Height],
-    bytes_max: u64,
-    answers: &mut Answers,
-) -> Result<Outcome, SourceError> {
+/// One request for `asked`; what it settles goes into `answers`.
+pub(super) async fn blocks(ask: &Ask<'_>, asked: &[Height], answers: &mut Answers) -> Result<Outcome, SourceError> {
+    let endpoint = ask.endpoint;
     let refused = |reason| {
         endpoint.batch_refused(asked.len());
         Ok(Outcome::Stuck(reason))
@@ -40,7 +37,7 @@ pub(super) async fn blocks(
         endpoint.batch_suspect(asked.len());
         Ok(Outcome::Stuck(reason))
     };
-    let body = match rpc::post(endpoint, rpc::blocks_request(asked), bytes_max).await {
+    let body = match post(endpoint, request::blocks(asked), ask.bytes_max).await {
         Ok(body) => body,
         Err(Fault::Endpoint(error)) => return Err(error),
         Err(Fault::Request(error)) => return Ok(Outcome::Failed(error)),
@@ -99,10 +96,18 @@ fn settle(
     }
 }
 
+/// A tag as it travels.
+fn word(tag: FinalityTag) -> &'static str {
+    match tag {
+        FinalityTag::Finalized => "finalized",
+        FinalityTag::Safe => "safe",
+    }
+}
+
 /// Asks one endpoint for the height of a tag's block; none if it does not know the tag, or has no such block yet.
 pub(super) async fn tagged(endpoint: &Endpoint, tag: FinalityTag) -> Result<Option<Height>, SourceError> {
-    let named = tag.as_str();
-    let body = match rpc::post(endpoint, rpc::tag_request(named), TAGGED_BYTES_MAX).await {
+    let named = word(tag);
+    let body = match post(endpoint, request::tag(named), TAGGED_BYTES_MAX).await {
         Ok(body) => body,
         Err(Fault::Endpoint(error) | Fault::Request(error)) => return Err(error),
         Err(Fault::TooLarge(reason)) => return Err(endpoint.malformed(&format!("block {named}: {reason}"))),
@@ -120,7 +125,7 @@ pub(super) async fn tagged(endpoint: &Endpoint, tag: FinalityTag) -> Result<Opti
 
 /// Asks one endpoint for one quantity.
 pub(super) async fn quantity(endpoint: &Endpoint, method: &str) -> Result<u128, SourceError> {
-    let body = match rpc::post(endpoint, rpc::plain_request(method), QUANTITY_BYTES_MAX).await {
+    let body = match post(endpoint, request::plain(method), QUANTITY_BYTES_MAX).await {
         Ok(body) => body,
         Err(Fault::Endpoint(error) | Fault::Request(error)) => return Err(error),
         Err(Fault::TooLarge(reason)) => return Err(endpoint.malformed(&format!("{method}: {reason}"))),

@@ -1,228 +1,65 @@
 //! EVM JSON-RPC over HTTP: Ethereum and every chain that speaks like it.
 //!
-//! Several endpoints are one source: the one that answered last is asked first, one that fails rests and the next
-//! takes over within the same call. What one lacks (pruned, lagging) the others are asked for, and only what all of
-//! them lack is said to be absent.
-//!
 //! | file | what it knows |
 //! |---|---|
-//! | `options` | how to ask, and the limits |
+//! | `request` | requests as they travel |
 //! | `parse` | bytes to verdicts about heights |
 //! | `refusal` | what the errors of providers mean |
-//! | `pace` | rest after failures, size of batches |
-//! | `endpoint` | one address, its connections, its secrets |
-//! | `rpc` | one request over HTTP |
 //! | `ask` | one question to one endpoint |
-//! | `answers` | a range while it is being asked for |
-//! | `fetch` | a range over all endpoints, and the search for a height that fails |
 
-mod answers;
 mod ask;
-mod endpoint;
-mod fetch;
-mod options;
-mod pace;
 mod parse;
 mod refusal;
-mod rpc;
+mod request;
 
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{PoisonError, RwLock};
-use std::time::Duration;
-
-use futures_util::future::BoxFuture;
-
-use self::endpoint::Endpoint;
-pub use self::options::{BATCH_HEIGHTS_MAX, ENDPOINTS_MAX, EvmOptions, FinalityTag};
 pub use self::parse::identity;
-use super::{ChainIdentity, ChainSource, Fetched, SourceError};
-use crate::messages::heights::{HEIGHT_MAX, Height, HeightRange};
+use super::SourceError;
+use super::pool::Pool;
+use super::pool::answers::Answers;
+use super::pool::dialect::{Ask, Dialect, Finality, Outcome};
+pub use super::pool::options::{FinalityTag, SourceOptions as EvmOptions};
+use crate::messages::heights::{HEIGHT_MAX, Height};
 
-/// A chain behind one or several EVM endpoints.
-pub struct EvmSource {
-    endpoints: Vec<Endpoint>,
-    /// The place of the endpoint that is asked first.
-    first: AtomicUsize,
-    expected: RwLock<Option<String>>,
-    call_timeout: Duration,
-    response_bytes_max: u64,
+/// EVM JSON-RPC.
+pub struct Evm {
     finality_tag: Option<FinalityTag>,
 }
+
+/// A chain behind one or several EVM endpoints.
+pub type EvmSource = Pool<Evm>;
 
 impl EvmSource {
     /// Prepares the source; nothing is sent yet. The error names the option and what to write.
     pub fn new(options: EvmOptions) -> Result<Self, String> {
-        if !(1..=ENDPOINTS_MAX).contains(&options.endpoints.len()) {
-            return Err(format!("{} endpoints; name 1 to {ENDPOINTS_MAX}", options.endpoints.len()));
-        }
-        if !(1..=BATCH_HEIGHTS_MAX).contains(&options.batch_heights) {
-            return Err(format!("batch_heights is {}; 1 to {BATCH_HEIGHTS_MAX} are possible", options.batch_heights));
-        }
-        let places = options.endpoints.iter().zip(1..);
-        let endpoints = places.map(|(text, place)| Endpoint::new(text, place, &options)).collect::<Result<_, _>>()?;
-        Ok(Self {
-            endpoints,
-            first: AtomicUsize::new(0),
-            expected: RwLock::new(None),
-            call_timeout: options.call_timeout,
-            response_bytes_max: options.response_bytes_max,
-            finality_tag: options.finality_tag,
-        })
-    }
-
-    fn expected(&self) -> Option<String> {
-        self.expected.read().unwrap_or_else(PoisonError::into_inner).clone()
-    }
-
-    /// The endpoints that may be asked now, each with its place, the preferred one first.
-    fn healthy(&self) -> Vec<(usize, &Endpoint)> {
-        let first = self.first.load(Ordering::Relaxed);
-        let places = (0..self.endpoints.len()).map(|i| (first + i) % self.endpoints.len());
-        let endpoints = places.map(|place| (place, &self.endpoints[place]));
-        endpoints.filter(|(_, endpoint)| endpoint.resting().is_none()).collect()
-    }
-
-    fn failed(&self, place: usize, error: &SourceError) {
-        self.endpoints[place].failed(error);
-        self.prefer_another(place);
-    }
-
-    fn prefer_another(&self, place: usize) {
-        let next = (place + 1) % self.endpoints.len();
-        // Only who still prefers this one moves on; another call may have done so already.
-        let _ = self.first.compare_exchange(place, next, Ordering::Relaxed, Ordering::Relaxed);
-    }
-
-    /// All rest: the failure of the one that wakes first, and how long that takes.
-    fn all_rest(&self) -> (Duration, SourceError) {
-        let rests: Option<Vec<_>> = self.endpoints.iter().map(Endpoint::resting).collect();
-        match rests.into_iter().flatten().min_by_key(|(left, _)| *left) {
-            Some((left, SourceError::RateLimited { endpoint, .. })) => {
-                (left, SourceError::RateLimited { endpoint, retry_after: Some(left) })
-            }
-            Some((left, error)) => (left, error),
-            // One woke up between two looks at the clock.
-            None => (Duration::ZERO, self.endpoints[0].unreachable("it was resting until just now; ask again")),
-        }
-    }
-
-    /// Ends a call at its deadline.
-    async fn in_time<T>(&self, call: impl Future<Output = Result<T, SourceError>>) -> Result<T, SourceError> {
-        tokio::time::timeout(self.call_timeout, call).await.unwrap_or_else(|_| Err(self.out_of_time()))
-    }
-
-    /// The failure of a call that reached its deadline.
-    fn out_of_time(&self) -> SourceError {
-        let asked = &self.endpoints[self.first.load(Ordering::Relaxed) % self.endpoints.len()];
-        let limit = self.call_timeout;
-        asked.unreachable(&format!("no full answer within {limit:?} (call_timeout); ask for fewer heights"))
-    }
-
-    /// Asks the endpoints in turn for one quantity, which is at most `largest`.
-    async fn quantity(&self, method: &str, largest: u128) -> Result<u128, SourceError> {
-        let mut failure = None;
-        for (place, endpoint) in self.healthy() {
-            let asked = async {
-                self.check_chain(endpoint).await?;
-                let found = ask::quantity(endpoint, method).await?;
-                let fault =
-                    || endpoint.malformed(&format!("{method}: {found} is above {largest}, the largest possible"));
-                if found <= largest { Ok(found) } else { Err(fault()) }
-            };
-            match asked.await {
-                Ok(quantity) => {
-                    endpoint.answered();
-                    return Ok(quantity);
-                }
-                Err(error) => {
-                    self.failed(place, &error);
-                    failure = Some(error);
-                }
-            }
-        }
-        Err(failure.unwrap_or_else(|| self.all_rest().1))
-    }
-
-    /// Asks the endpoints in turn for the block of a tag. One that does not know the tag passes the question on.
-    async fn tagged(&self, tag: FinalityTag) -> Result<Option<Height>, SourceError> {
-        let mut failure = None;
-        let mut heard = false;
-        for (place, endpoint) in self.healthy() {
-            let asked = async {
-                self.check_chain(endpoint).await?;
-                ask::tagged(endpoint, tag).await
-            };
-            match asked.await {
-                Ok(Some(height)) => {
-                    endpoint.answered();
-                    return Ok(Some(height));
-                }
-                Ok(None) => {
-                    endpoint.answered();
-                    heard = true;
-                }
-                Err(error) => {
-                    self.failed(place, &error);
-                    failure = Some(error);
-                }
-            }
-        }
-        if heard { Ok(None) } else { Err(failure.unwrap_or_else(|| self.all_rest().1)) }
-    }
-
-    /// Refuses an endpoint that serves another chain than the expected one.
-    async fn check_chain(&self, endpoint: &Endpoint) -> Result<(), SourceError> {
-        let Some(expected) = self.expected() else { return Ok(()) };
-        if endpoint.serves(&expected) {
-            return Ok(());
-        }
-        let found = ask::quantity(endpoint, "eth_chainId").await?.to_string();
-        if found != expected {
-            return Err(SourceError::WrongChain { endpoint: endpoint.shown().to_owned(), expected, found });
-        }
-        endpoint.remember_chain(&found);
-        Ok(())
+        Self::speaking(Evm { finality_tag: options.finality_tag }, &options)
     }
 }
 
-impl ChainSource for EvmSource {
-    fn expect_chain(&self, chain_id: &str) {
-        *self.expected.write().unwrap_or_else(PoisonError::into_inner) = Some(chain_id.to_owned());
+impl Dialect for Evm {
+    async fn blocks(&self, ask: &Ask<'_>, asked: &[Height], answers: &mut Answers) -> Result<Outcome, SourceError> {
+        ask::blocks(ask, asked, answers).await
     }
 
-    fn identity(&self) -> BoxFuture<'_, Result<ChainIdentity, SourceError>> {
-        Box::pin(async {
-            let chain = self.in_time(self.quantity("eth_chainId", u128::MAX)).await?;
-            Ok(ChainIdentity { chain_id: chain.to_string() })
-        })
+    async fn chain(&self, ask: &Ask<'_>) -> Result<String, SourceError> {
+        Ok(ask::quantity(ask.endpoint, "eth_chainId").await?.to_string())
     }
 
-    fn head(&self) -> BoxFuture<'_, Result<Height, SourceError>> {
-        Box::pin(async {
-            let head = self.in_time(self.quantity("eth_blockNumber", u128::from(HEIGHT_MAX))).await?;
-            // Never past HEIGHT_MAX, as was just asked for.
-            Ok(u64::try_from(head).unwrap_or(HEIGHT_MAX))
-        })
+    async fn head(&self, ask: &Ask<'_>) -> Result<Height, SourceError> {
+        let found = ask::quantity(ask.endpoint, "eth_blockNumber").await?;
+        let height = u64::try_from(found).ok().filter(|height| *height <= HEIGHT_MAX);
+        let fault = || format!("eth_blockNumber: {found} is above {HEIGHT_MAX}, the largest possible");
+        height.ok_or_else(|| ask.endpoint.malformed(&fault()))
     }
 
-    fn finalized(&self) -> BoxFuture<'_, Result<Option<Height>, SourceError>> {
-        Box::pin(async {
-            match self.finality_tag {
-                Some(tag) => self.in_time(self.tagged(tag)).await,
-                None => Ok(None),
-            }
-        })
+    fn finality(&self) -> Finality {
+        if self.finality_tag.is_some() { Finality::Asked } else { Finality::Unasked }
     }
 
-    fn distrust(&self, endpoint: &str, reason: &str) {
-        for place in (0..self.endpoints.len()).filter(|place| self.endpoints[*place].shown() == endpoint) {
-            let (endpoint, reason) = (endpoint.to_owned(), reason.to_owned());
-            self.failed(place, &SourceError::Distrusted { endpoint, reason });
+    async fn finalized(&self, ask: &Ask<'_>) -> Result<Option<Height>, SourceError> {
+        match self.finality_tag {
+            Some(tag) => ask::tagged(ask.endpoint, tag).await,
+            None => Ok(None),
         }
-    }
-
-    fn blocks(&self, range: HeightRange) -> BoxFuture<'_, Result<Vec<Fetched>, SourceError>> {
-        Box::pin(self.fetch(range))
     }
 }
 

@@ -14,9 +14,7 @@ use super::refusal::{Refusal, RpcError};
 use crate::messages::block::{Block, BlockHash, BlockRef, Origin};
 use crate::messages::heights::{HEIGHT_MAX, Height};
 use crate::sources::Absence;
-
-/// Foreign text in a reason is cut after so many characters.
-const REASON_CHARS: usize = 160;
+use crate::sources::pool::text::{not_json, short};
 
 /// What one response says about the heights that were asked for.
 #[derive(Debug, PartialEq)]
@@ -281,24 +279,6 @@ pub(super) fn is_rpc(body: &[u8]) -> bool {
 
 fn first_byte(body: &[u8]) -> Option<u8> {
     body.iter().copied().find(|b| !b.is_ascii_whitespace())
-}
-
-fn not_json(error: &serde_json::Error, body: &[u8]) -> String {
-    let start = String::from_utf8_lossy(&body[..body.len().min(40)]);
-    short(&format!("{error}, in {} bytes that start with `{start}`", body.len()))
-}
-
-/// Foreign text for people: one line of bounded length, control characters escaped.
-pub(super) fn short(text: &str) -> String {
-    let mut chars = text.chars();
-    let mut short = String::new();
-    for c in chars.by_ref().take(REASON_CHARS) {
-        if c.is_control() { short.extend(c.escape_default()) } else { short.push(c) }
-    }
-    if chars.next().is_some() {
-        short.push('…');
-    }
-    short
 }
 
 #[cfg(test)]

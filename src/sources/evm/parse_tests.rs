@@ -3,6 +3,7 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::sources::pool::text::REASON_CHARS;
 
 fn hash_text(digit: char) -> String {
     format!("0x{}", digit.to_string().repeat(64))

@@ -4,7 +4,7 @@
 
 use serde::Deserialize;
 
-use super::parse::short;
+use crate::sources::pool::text::short;
 
 /// An `error` member.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

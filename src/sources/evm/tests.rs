@@ -1,7 +1,7 @@
 //! The source against a tiny server that answers what each test tells it to.
 
 use std::sync::{Arc, Mutex};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use axum::Router;
 use axum::body::Body;
@@ -10,7 +10,8 @@ use axum::http::{Response, StatusCode};
 use serde_json::{Value, json};
 
 use super::*;
-use crate::sources::Absence;
+use crate::messages::heights::HeightRange;
+use crate::sources::{Absence, ChainIdentity, ChainSource, Fetched};
 
 /// What the server answers: a status, headers and a body, from the request and its number (from 0).
 type Script = dyn Fn(&Value, usize) -> Reply + Send + Sync;
@@ -301,9 +302,9 @@ async fn a_hung_endpoint_ends_with_the_time_out() {
     let source = EvmSource::new(options).expect("a source");
     let error = source.blocks(range(1, 8)).await.expect_err("nobody answers");
     assert!(matches!(&error, SourceError::Unreachable { reason, .. } if reason.contains("timed out")), "{error}");
-    assert_eq!(source.endpoints[0].batch(), 100, "once may be an accident");
+    assert_eq!(source.batch_of(0), 100, "once may be an accident");
     let deadline = Instant::now() + Duration::from_secs(10);
-    while source.endpoints[0].batch() > 4 {
+    while source.batch_of(0) > 4 {
         assert!(Instant::now() < deadline, "twice in a row, the batch may be too large");
         source.blocks(range(1, 8)).await.expect_err("nobody answers");
         tokio::task::yield_now().await;

@@ -1,11 +1,11 @@
-//! One EVM endpoint: its address without secrets, its connections, and what is remembered about it.
+//! One endpoint: its address without secrets, its connections, and what is remembered about it.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use reqwest::{Client, Url};
 
-use super::EvmOptions;
+use super::options::SourceOptions;
 use super::pace::{Batch, Health};
 use crate::messages::heights::{Height, HeightRange};
 use crate::sources::{SourceError, tls};
@@ -17,7 +17,7 @@ const IDLE_CONNECTIONS_MAX: usize = 16;
 const IDLE_CONNECTION_LIFE: Duration = Duration::from_secs(4);
 
 /// One endpoint of a list.
-pub(super) struct Endpoint {
+pub struct Endpoint {
     shown: String,
     url: Url,
     client: Client,
@@ -38,7 +38,7 @@ struct State {
 
 impl Endpoint {
     /// Prepares an endpoint; nothing is sent. `place` is its position in the list, from 1, for the error.
-    pub fn new(text: &str, place: usize, options: &EvmOptions) -> Result<Self, String> {
+    pub fn new(text: &str, place: usize, options: &SourceOptions) -> Result<Self, String> {
         // The text itself may hold a key, so no error repeats it.
         let url = Url::parse(text).map_err(|e| format!("endpoint {place} is no URL: {e}; write http://HOST:PORT"))?;
         if !matches!(url.scheme(), "http" | "https") || url.host_str().is_none() {
@@ -176,7 +176,7 @@ impl Endpoint {
     }
 }
 
-fn client(url: &Url, options: &EvmOptions) -> Result<Client, String> {
+fn client(url: &Url, options: &SourceOptions) -> Result<Client, String> {
     tls::install();
     let mut builder = Client::builder()
         .connect_timeout(options.connect_timeout)
@@ -199,7 +199,7 @@ fn client(url: &Url, options: &EvmOptions) -> Result<Client, String> {
 }
 
 /// An error with all its causes, in one line.
-pub(super) fn with_sources(error: &dyn std::error::Error) -> String {
+pub fn with_sources(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();
     while let Some(error) = cause {
@@ -244,7 +244,7 @@ mod tests {
     use super::*;
 
     fn endpoint(url: &str) -> Endpoint {
-        Endpoint::new(url, 1, &EvmOptions::default()).expect("an endpoint")
+        Endpoint::new(url, 1, &SourceOptions::default()).expect("an endpoint")
     }
 
     #[test]
@@ -274,7 +274,7 @@ mod tests {
     #[test]
     fn what_is_no_address_is_refused_without_repeating_it() {
         for url in ["s3cret", "ws://s3cret@node.example", "http://", "http://s3cret:99999999/"] {
-            let fault = Endpoint::new(url, 2, &EvmOptions::default()).err().expect("a fault");
+            let fault = Endpoint::new(url, 2, &SourceOptions::default()).err().expect("a fault");
             assert!(fault.contains("endpoint 2") && !fault.contains("s3cret"), "{fault}");
         }
     }

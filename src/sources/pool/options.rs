@@ -1,4 +1,4 @@
-//! How an EVM source asks: its endpoints and its limits.
+//! How a source asks: its endpoints and its limits.
 
 use std::fmt;
 use std::time::Duration;
@@ -17,19 +17,9 @@ pub enum FinalityTag {
     Safe,
 }
 
-impl FinalityTag {
-    /// As it travels.
-    pub(super) fn as_str(self) -> &'static str {
-        match self {
-            Self::Finalized => "finalized",
-            Self::Safe => "safe",
-        }
-    }
-}
-
-/// How an [`EvmSource`](super::EvmSource) asks. `Debug` hides the endpoints, which may hold keys.
+/// How a [`Pool`](super::Pool) asks. `Debug` hides the endpoints, which may hold keys.
 #[derive(Clone)]
-pub struct EvmOptions {
+pub struct SourceOptions {
     /// `http://` or `https://` addresses, 1 to [`ENDPOINTS_MAX`], in order of preference.
     pub endpoints: Vec<String>,
     /// The time for one connection to come about.
@@ -43,7 +33,7 @@ pub struct EvmOptions {
     pub batch_heights: u32,
     /// The largest answer that is read, unpacked.
     pub response_bytes_max: u64,
-    /// The tag that names the newest final block; none: nobody is asked.
+    /// EVM: the tag that names the newest final block; none: nobody is asked. Other dialects pass it over.
     pub finality_tag: Option<FinalityTag>,
     /// The rest after the first failure of an endpoint; doubled by each further one.
     pub rest_min: Duration,
@@ -51,7 +41,7 @@ pub struct EvmOptions {
     pub rest_max: Duration,
 }
 
-impl Default for EvmOptions {
+impl Default for SourceOptions {
     fn default() -> Self {
         Self {
             endpoints: Vec::new(),
@@ -67,9 +57,9 @@ impl Default for EvmOptions {
     }
 }
 
-impl fmt::Debug for EvmOptions {
+impl fmt::Debug for SourceOptions {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("EvmOptions")
+        f.debug_struct("SourceOptions")
             .field("endpoints", &self.endpoints.len())
             .field("connect_timeout", &self.connect_timeout)
             .field("request_timeout", &self.request_timeout)

@@ -1,15 +1,14 @@
-//! One JSON-RPC request over HTTP: bounded in time and bytes, its failures told apart.
+//! One request over HTTP: bounded in time and bytes, its failures told apart.
 
 use std::time::Duration;
 
 use bytes::Bytes;
-use reqwest::header::{CONTENT_TYPE, HeaderMap, RETRY_AFTER};
-use reqwest::{Response, StatusCode};
+use reqwest::header::{HeaderMap, RETRY_AFTER};
+use reqwest::{RequestBuilder, Response, StatusCode};
 
 use super::endpoint::{Endpoint, with_sources};
 use super::pace::RETRY_AFTER_MAX;
-use super::parse;
-use crate::messages::heights::Height;
+use super::text::short;
 use crate::sources::SourceError;
 
 /// Bytes that are read of an answer with an HTTP error; enough for its text.
@@ -19,7 +18,7 @@ const RESERVE_BYTES_MAX: u64 = 4 * 1024 * 1024;
 
 /// Why a request brought no body.
 #[derive(Debug, PartialEq)]
-pub(super) enum Fault {
+pub enum Fault {
     /// The endpoint failed.
     Endpoint(SourceError),
     /// The request was not answered: a time-out, a connection that was cut, a raw HTTP 5xx. Perhaps the endpoint is
@@ -29,31 +28,16 @@ pub(super) enum Fault {
     TooLarge(String),
 }
 
-/// The request for full blocks: an array for several heights, a plain object for one.
-pub(super) fn blocks_request(heights: &[Height]) -> String {
-    let one = |h: &Height| {
-        format!(r#"{{"jsonrpc":"2.0","id":{h},"method":"eth_getBlockByNumber","params":["{h:#x}",true]}}"#)
-    };
-    match heights {
-        [height] => one(height),
-        heights => format!("[{}]", heights.iter().map(one).collect::<Vec<_>>().join(",")),
-    }
-}
-
-/// A request without parameters.
-pub(super) fn plain_request(method: &str) -> String {
-    format!(r#"{{"jsonrpc":"2.0","id":1,"method":"{method}","params":[]}}"#)
-}
-
-/// The request for the block of a tag, without the bodies of its transactions.
-pub(super) fn tag_request(tag: &str) -> String {
-    format!(r#"{{"jsonrpc":"2.0","id":1,"method":"eth_getBlockByNumber","params":["{tag}",false]}}"#)
-}
-
 /// Sends `request` and reads the answer, at most `bytes_max` of it. The client's time-out covers all of it.
-pub(super) async fn post(endpoint: &Endpoint, request: String, bytes_max: u64) -> Result<Bytes, Fault> {
-    let sent = endpoint.post().header(CONTENT_TYPE, "application/json").body(request).send().await;
-    let response = sent.map_err(|e| transport(endpoint, e))?;
+///
+/// An HTTP error is an answer only if `speaks` knows its body for one of the dialect's own errors.
+pub async fn exchange(
+    endpoint: &Endpoint,
+    request: RequestBuilder,
+    bytes_max: u64,
+    speaks: fn(&[u8]) -> bool,
+) -> Result<Bytes, Fault> {
+    let response = request.send().await.map_err(|e| transport(endpoint, e))?;
     let status = response.status();
     let retry_after = retry_after(response.headers(), jiff::Timestamp::now());
     match status {
@@ -62,15 +46,17 @@ pub(super) async fn post(endpoint: &Endpoint, request: String, bytes_max: u64) -
             return Err(Fault::Endpoint(endpoint.limited(retry_after)));
         }
         StatusCode::PAYLOAD_TOO_LARGE => return Err(Fault::TooLarge("HTTP 413".to_owned())),
-        status if status.is_success() => return read(endpoint, response, bytes_max).await,
+        status if status.is_success() => {
+            return read(endpoint, response, bytes_max).await;
+        }
         _ => {}
     }
     let body = read(endpoint, response, ERROR_BYTES_MAX).await.unwrap_or_default();
-    // Some servers send JSON-RPC errors with an HTTP error; whoever is not let in is refused all the same.
-    if parse::is_rpc(&body) && !matches!(status, StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN) {
+    // Some servers send the dialect's errors with an HTTP error; whoever is not let in is refused all the same.
+    if speaks(&body) && !matches!(status, StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN) {
         return Ok(body);
     }
-    let text = parse::short(String::from_utf8_lossy(&body).trim());
+    let text = short(String::from_utf8_lossy(&body).trim());
     let error = endpoint.unreachable(format!("HTTP {status} {text}").trim_end());
     Err(if status.is_server_error() { Fault::Request(error) } else { Fault::Endpoint(error) })
 }
@@ -94,7 +80,7 @@ async fn read(endpoint: &Endpoint, mut response: Response, bytes_max: u64) -> Re
 fn transport(endpoint: &Endpoint, error: reqwest::Error) -> Fault {
     let connected = !error.is_connect();
     let text = with_sources(&error.without_url());
-    let error = endpoint.unreachable(&parse::short(&endpoint.redact(&text)));
+    let error = endpoint.unreachable(&short(&endpoint.redact(&text)));
     if connected { Fault::Request(error) } else { Fault::Endpoint(error) }
 }
 
@@ -133,16 +119,5 @@ mod tests {
             assert_eq!(retry_after(&headers, now), seconds.map(Duration::from_secs), "{text}");
         }
         assert_eq!(retry_after(&HeaderMap::new(), now), None);
-    }
-
-    #[test]
-    fn one_height_is_asked_for_without_an_array() {
-        assert_eq!(
-            blocks_request(&[255]),
-            r#"{"jsonrpc":"2.0","id":255,"method":"eth_getBlockByNumber","params":["0xff",true]}"#
-        );
-        let batch: serde_json::Value = serde_json::from_str(&blocks_request(&[0, 16])).expect("JSON");
-        assert_eq!(batch[0]["params"], serde_json::json!(["0x0", true]));
-        assert_eq!(batch[1]["id"], 16);
     }
 }

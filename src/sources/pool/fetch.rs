@@ -2,12 +2,12 @@
 
 use tokio::time::{Instant, sleep, timeout_at};
 
+use super::Pool;
 use super::answers::Answers;
-use super::ask::{self, Outcome};
+use super::dialect::{Dialect, Outcome};
 use super::endpoint::Endpoint;
-use super::{EvmSource, SourceError};
 use crate::messages::heights::{Height, HeightRange};
-use crate::sources::{Absence, Fetched};
+use crate::sources::{Absence, Fetched, SourceError};
 
 /// Of the heights among which one makes requests fail, the next request takes one part of so many.
 ///
@@ -35,7 +35,7 @@ impl From<SourceError> for Halt {
     }
 }
 
-impl EvmSource {
+impl<D: Dialect> Pool<D> {
     /// Fetches a range. As long as rounds over the endpoints bring something, it waits for the next one to wake and goes on.
     ///
     /// What was brought until the deadline, or until nobody answers any more, is returned; the rest is
@@ -154,9 +154,9 @@ impl EvmSource {
             if asked.is_empty() {
                 return Ok(());
             }
-            limit = match ask::blocks(endpoint, &asked, self.response_bytes_max, answers).await? {
+            limit = match self.dialect.blocks(&self.ask(endpoint), &asked, answers).await? {
                 Outcome::Progress => u32::MAX,
-                Outcome::Stuck(reason) => stuck(endpoint, &asked, &reason, answers).await?,
+                Outcome::Stuck(reason) => self.stuck(endpoint, &asked, &reason, answers).await?,
                 Outcome::Failed(error) => {
                     endpoint.doubt(&asked);
                     return Err(Halt::Request(Unanswered { error, asked }));
@@ -169,7 +169,22 @@ impl EvmSource {
     async fn check_again(&self, endpoint: &Endpoint) -> Result<(), SourceError> {
         endpoint.forget_chain();
         self.check_chain(endpoint).await?;
-        ask::quantity(endpoint, "eth_blockNumber").await.map(drop)
+        self.dialect.head(&self.ask(endpoint)).await.map(drop)
+    }
+
+    /// What follows from a request that settled nothing: the limit of the next one, or the end of a height.
+    async fn stuck(
+        &self,
+        endpoint: &Endpoint,
+        asked: &[Height],
+        reason: &str,
+        answers: &mut Answers,
+    ) -> Result<u32, SourceError> {
+        let &[height] = asked else { return Ok(u32::try_from(asked.len() / 2).unwrap_or(u32::MAX)) };
+        // Alone, and still trouble. If the endpoint is well otherwise, it is this height that is not.
+        self.dialect.head(&self.ask(endpoint)).await?;
+        answers.take(Fetched::Absent(height, Absence::Malformed(endpoint.redact(reason))));
+        Ok(u32::MAX)
     }
 }
 
@@ -182,13 +197,4 @@ fn part(answers: &Answers, doubted: HeightRange) -> u32 {
         (below, _) => below,
     };
     u32::try_from(count).unwrap_or(u32::MAX)
-}
-
-/// What follows from a request that settled nothing: the limit of the next one, or the end of a height.
-async fn stuck(endpoint: &Endpoint, asked: &[Height], reason: &str, answers: &mut Answers) -> Result<u32, SourceError> {
-    let &[height] = asked else { return Ok(u32::try_from(asked.len() / 2).unwrap_or(u32::MAX)) };
-    // Alone, and still trouble. If the endpoint is well otherwise, it is this height that is not.
-    ask::quantity(endpoint, "eth_blockNumber").await?;
-    answers.take(Fetched::Absent(height, Absence::Malformed(endpoint.redact(reason))));
-    Ok(u32::MAX)
 }

@@ -16,7 +16,7 @@ struct Known {
 }
 
 /// The answers for one range.
-pub(super) struct Answers {
+pub struct Answers {
     range: HeightRange,
     known: Vec<Known>,
     /// All endpoints.

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use crate::sources::SourceError;
 
 /// The longest `Retry-After` that is obeyed; a longer one is cut to this.
-pub(super) const RETRY_AFTER_MAX: Duration = Duration::from_secs(300);
+pub const RETRY_AFTER_MAX: Duration = Duration::from_secs(300);
 /// How long an endpoint of another chain is left alone before it is asked again.
 const WRONG_CHAIN_REST: Duration = Duration::from_secs(60);
 /// How long an endpoint that contradicted final blocks is left alone.
@@ -19,7 +19,7 @@ const RETRY_REFUSED_AFTER: u32 = 256;
 
 /// Whether an endpoint may be asked.
 #[derive(Debug, Default)]
-pub(super) struct Health {
+pub struct Health {
     failures: u32,
     rest: Option<(Instant, SourceError)>,
 }
@@ -73,7 +73,7 @@ impl Health {
 
 /// How many heights go into one request.
 #[derive(Debug)]
-pub(super) struct Batch {
+pub struct Batch {
     size: u32,
     largest: u32,
     /// The smallest size that was refused; not reached again before the endpoint has proved itself for long.
