@@ -57,7 +57,7 @@ pub struct BlockRef {
 pub struct Origin {
     /// The endpoint that answered, without credentials; empty where nobody was asked.
     pub endpoint: String,
-    /// The request that brought it, counted from 1 within the call; 0 where nobody was asked.
+    /// Which request for its height brought it, counted from 1 within the call; 0 where nobody was asked.
     pub attempt: u32,
     /// How long that request took, in milliseconds.
     pub millis: u64,

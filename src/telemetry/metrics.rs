@@ -11,6 +11,7 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::{Registry, Unit};
 
+use super::endpoints::EndpointMetrics;
 use crate::ids::UnitId;
 
 /// Which actor of which pipeline.
@@ -146,6 +147,8 @@ pub struct Metrics {
     pub units_running: Gauge,
     /// Units that were given up for a while.
     pub units_failed: Gauge,
+    /// Endpoints of sources.
+    pub endpoints: EndpointMetrics,
 }
 
 fn commit_buckets() -> Histogram {
@@ -172,6 +175,7 @@ impl Metrics {
             ready: Gauge::default(),
             units_running: Gauge::default(),
             units_failed: Gauge::default(),
+            endpoints: EndpointMetrics::new(),
         };
         metrics.register();
         Arc::new(metrics)
@@ -196,6 +200,7 @@ impl Metrics {
         r.register("ready", "1 while the node takes work", self.ready.clone());
         r.register("units_running", "units that run on this node", self.units_running.clone());
         r.register("units_failed", "units that this node gave up for a while", self.units_failed.clone());
+        self.endpoints.register(r);
     }
 
     /// Shows the counters of a unit's rare events from the start: a rate over a counter that appears with its first

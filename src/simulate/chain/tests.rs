@@ -3,6 +3,7 @@
 use std::time::Instant;
 
 use super::*;
+use crate::messages::block::{Block, Origin};
 use crate::messages::heights::{HeightRange, HeightSet};
 use crate::sources::evm::{EvmOptions, EvmSource};
 use crate::sources::{Absence, ChainSource, Fetched, SourceError};
@@ -19,6 +20,15 @@ fn range(lo: u64, hi: u64) -> HeightRange {
     HeightRange::new(lo, hi).expect("a range")
 }
 
+/// What was fetched, without how it came: the plan knows only the blocks.
+fn plain(fetched: Vec<Fetched>) -> Vec<Fetched> {
+    let plain = |fetched| match fetched {
+        Fetched::Block(block) => Fetched::Block(Block { origin: Origin::default(), ..block }),
+        absent @ Fetched::Absent(..) => absent,
+    };
+    fetched.into_iter().map(plain).collect()
+}
+
 fn truth(plan: &ChainPlan, range: HeightRange) -> Vec<Fetched> {
     let chain = SimChain::new(plan);
     (range.lo()..=range.hi()).map(|height| Fetched::Block(chain.truth(height).into())).collect()
@@ -30,11 +40,11 @@ async fn the_source_sees_the_plan() {
     let (running, source) = start(&plan).await;
     assert_eq!(source.identity().await.expect("an identity").chain_id, "99");
     assert_eq!(source.head().await, Ok(300));
-    assert_eq!(source.blocks(range(0, 250)).await.expect("blocks"), truth(&plan, range(0, 250)));
+    assert_eq!(plain(source.blocks(range(0, 250)).await.expect("blocks")), truth(&plan, range(0, 250)));
     assert_eq!(source.blocks(range(301, 301)).await, Ok(vec![Fetched::Absent(301, Absence::Unknown)]));
     running.control().advance(1);
     assert_eq!((source.head().await, running.control().head()), (Ok(301), 301));
-    assert_eq!(source.blocks(range(301, 301)).await.expect("a block"), truth(&plan, range(301, 301)));
+    assert_eq!(plain(source.blocks(range(301, 301)).await.expect("a block")), truth(&plan, range(301, 301)));
 }
 
 #[tokio::test]
@@ -93,7 +103,8 @@ async fn through_all_faults_only_the_truth_arrives() {
         for (fetched, height) in fetched.into_iter().zip(asked.lo()..) {
             match fetched {
                 Fetched::Block(block) => {
-                    assert_eq!(block, chain.truth(height).into());
+                    assert_eq!((&block.origin.endpoint, block.origin.attempt > 0), (&running.url(), true));
+                    assert_eq!(Block { origin: Origin::default(), ..block }, chain.truth(height).into());
                     held.insert(HeightRange::one(height));
                 }
                 Fetched::Absent(at, _) => {

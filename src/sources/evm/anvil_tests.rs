@@ -46,9 +46,9 @@ fn anvil() -> Option<Anvil> {
 
 async fn rpc(url: &str, body: String) -> serde_json::Value {
     let options = EvmOptions { endpoints: vec![url.to_owned()], ..EvmOptions::default() };
-    let endpoint = Endpoint::new(url, 1, &options).expect("an endpoint");
+    let endpoint = Endpoint::new(url, 1, |url| url, &options).expect("an endpoint");
     let answer = ask::post(&endpoint, body, 1 << 26).await.expect("an answer");
-    serde_json::from_slice(&answer).expect("JSON")
+    serde_json::from_slice(&answer.body).expect("JSON")
 }
 
 #[tokio::test]
@@ -83,6 +83,13 @@ async fn identity_head_and_blocks_of_a_real_node() {
         let alone = rpc(&anvil.url, request::blocks(&[height])).await;
         let kept: serde_json::Value = serde_json::from_slice(&block.raw).expect("JSON");
         assert_eq!(kept, alone["result"]);
+    }
+    // Anvil counts 32 blocks to an epoch: what is safe is one behind, what is final two.
+    for (tag, behind) in [(FinalityTag::Safe, 32), (FinalityTag::Finalized, 64)] {
+        let endpoints = vec![anvil.url.clone()];
+        let source = EvmSource::new(EvmOptions { endpoints, finality_tag: Some(tag), ..EvmOptions::default() });
+        let expected = head.checked_sub(behind);
+        assert_eq!(source.expect("a source").finalized().await, Ok(expected), "{tag:?} of {head}");
     }
     source.expect_chain("1");
     assert!(matches!(source.head().await, Err(SourceError::WrongChain { found, .. }) if found == "4242"));

@@ -12,6 +12,8 @@ mod parse;
 mod refusal;
 mod request;
 
+use reqwest::Url;
+
 pub use self::parse::identity;
 use super::SourceError;
 use super::pool::Pool;
@@ -36,19 +38,26 @@ impl EvmSource {
 }
 
 impl Dialect for Evm {
+    fn root(url: Url) -> Url {
+        url
+    }
+
     async fn blocks(&self, ask: &Ask<'_>, asked: &[Height], answers: &mut Answers) -> Result<Outcome, SourceError> {
         ask::blocks(ask, asked, answers).await
     }
 
     async fn chain(&self, ask: &Ask<'_>) -> Result<String, SourceError> {
-        Ok(ask::quantity(ask.endpoint, "eth_chainId").await?.to_string())
+        let read = |chain: u128| ask.check_chain(&chain.to_string()).map(|()| chain.to_string());
+        ask::quantity(ask.endpoint, "eth_chainId", read).await
     }
 
     async fn head(&self, ask: &Ask<'_>) -> Result<Height, SourceError> {
-        let found = ask::quantity(ask.endpoint, "eth_blockNumber").await?;
-        let height = u64::try_from(found).ok().filter(|height| *height <= HEIGHT_MAX);
-        let fault = || format!("eth_blockNumber: {found} is above {HEIGHT_MAX}, the largest possible");
-        height.ok_or_else(|| ask.endpoint.malformed(&fault()))
+        let read = |found: u128| {
+            let height = u64::try_from(found).ok().filter(|height| *height <= HEIGHT_MAX);
+            let fault = || format!("eth_blockNumber: {found} is above {HEIGHT_MAX}, the largest possible");
+            height.ok_or_else(|| ask.endpoint.malformed(&fault()))
+        };
+        ask::quantity(ask.endpoint, "eth_blockNumber", read).await
     }
 
     fn finality(&self) -> Finality {

@@ -9,6 +9,9 @@ use axum::extract::State;
 use axum::http::{Response, StatusCode};
 use serde_json::{Value, json};
 
+mod figures;
+mod heads;
+
 use super::*;
 use crate::messages::heights::HeightRange;
 use crate::sources::{Absence, ChainIdentity, ChainSource, Fetched};
@@ -107,11 +110,14 @@ fn error(item: &Value, code: i64, message: &str) -> Value {
     json!({"jsonrpc": "2.0", "id": item["id"], "error": {"code": code, "message": message}})
 }
 
-fn source(servers: &[&Server]) -> EvmSource {
+fn options(servers: &[&Server]) -> EvmOptions {
     let endpoints = servers.iter().map(|server| server.url.clone()).collect();
     let rest = Duration::from_millis(20);
-    let options = EvmOptions { endpoints, rest_min: rest, rest_max: rest, ..EvmOptions::default() };
-    EvmSource::new(options).expect("a source")
+    EvmOptions { endpoints, rest_min: rest, rest_max: rest, ..EvmOptions::default() }
+}
+
+fn source(servers: &[&Server]) -> EvmSource {
+    EvmSource::new(options(servers)).expect("a source")
 }
 
 fn range(lo: u64, hi: u64) -> HeightRange {

@@ -13,6 +13,8 @@ const _: () = assert!(ENDPOINTS_MAX <= Heard::BITS as usize);
 struct Known {
     fetched: Option<Fetched>,
     heard: Heard,
+    /// Requests that asked for it.
+    attempts: u32,
 }
 
 /// The answers for one range.
@@ -25,6 +27,8 @@ pub struct Answers {
     hearing: Heard,
     /// Heights that the endpoint at hand has not been heard on, ascending.
     open: Vec<Height>,
+    /// The lowest height that the endpoint at hand was heard to lack.
+    lacking: Option<Height>,
 }
 
 impl Answers {
@@ -32,12 +36,12 @@ impl Answers {
     pub fn new(range: HeightRange, endpoints: usize) -> Self {
         let known = (range.lo()..=range.hi()).map(|_| Known::default()).collect();
         let everyone = (0..endpoints).fold(0, |all, place| all | 1 << place);
-        Self { range, known, everyone, hearing: 0, open: Vec::new() }
+        Self { range, known, everyone, hearing: 0, open: Vec::new(), lacking: None }
     }
 
     /// Turns to the endpoint at `place`: it is asked for what is no block so far, unless it was heard on that before.
     pub fn turn_to(&mut self, place: usize) {
-        self.hearing = 1 << place;
+        (self.hearing, self.lacking) = (1 << place, None);
         let heights = (self.range.lo()..=self.range.hi()).zip(&self.known);
         let missing = heights.filter(|(_, known)| !known.is_block() && known.heard & self.hearing == 0);
         self.open = missing.map(|(height, _)| height).collect();
@@ -53,18 +57,39 @@ impl Answers {
         self.open.partition_point(|height| *height <= last)
     }
 
+    /// Notes that a request asks for these heights.
+    pub fn ask(&mut self, heights: &[Height]) {
+        for height in heights {
+            if let Some(known) = self.at(*height) {
+                known.attempts = known.attempts.saturating_add(1);
+            }
+        }
+    }
+
+    /// What is known of a height of the range.
+    fn at(&mut self, height: Height) -> Option<&mut Known> {
+        let place = usize::try_from(height.checked_sub(self.range.lo())?).ok()?;
+        self.known.get_mut(place)
+    }
+
     /// Takes an answer of the endpoint at hand. A block counts for good. Without one the first reason stands, but
     /// "pruned" is final and therefore yields to every other: one endpoint that may get the height is enough.
-    pub fn take(&mut self, fetched: Fetched) {
+    pub fn take(&mut self, mut fetched: Fetched) {
         let height = match &fetched {
             Fetched::Block(block) => block.id.height,
             Fetched::Absent(height, _) => *height,
         };
         let Ok(place) = self.open.binary_search(&height) else { return };
         self.open.remove(place);
-        // `open` holds heights of the range only, so the index fits.
-        let known = &mut self.known[(height - self.range.lo()) as usize];
-        known.heard |= self.hearing;
+        if matches!(fetched, Fetched::Absent(_, Absence::Unknown | Absence::Pruned(_))) {
+            self.lacking = Some(self.lacking.map_or(height, |lowest| lowest.min(height)));
+        }
+        let hearing = self.hearing;
+        let Some(known) = self.at(height) else { return };
+        known.heard |= hearing;
+        if let Fetched::Block(block) = &mut fetched {
+            block.origin.attempt = known.attempts;
+        }
         let yields = matches!(known.fetched, None | Some(Fetched::Absent(_, Absence::Pruned(_))));
         let again = matches!(fetched, Fetched::Absent(_, Absence::Pruned(_))) && known.fetched.is_some();
         if matches!(fetched, Fetched::Block(_)) || (yields && !again) {
@@ -72,9 +97,20 @@ impl Answers {
         }
     }
 
+    /// Whether the endpoint at hand lacks a height up to `head`, which the chain has.
+    pub fn lacks_up_to(&self, head: Option<Height>) -> bool {
+        self.lacking.zip(head).is_some_and(|(lowest, head)| lowest <= head)
+    }
+
     /// How many heights have an answer.
     pub fn known(&self) -> usize {
         self.known.iter().filter(|known| known.fetched.is_some()).count()
+    }
+
+    /// The highest block.
+    pub fn highest_block(&self) -> Option<Height> {
+        let place = self.known.iter().rposition(Known::is_block)?;
+        Some(self.range.lo() + place as u64)
     }
 
     /// Whether each height has an answer.

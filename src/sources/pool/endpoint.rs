@@ -6,9 +6,10 @@ use std::time::{Duration, Instant};
 use reqwest::{Client, Url};
 
 use super::options::SourceOptions;
-use super::pace::{Batch, Health};
+use super::pace::{Batch, Health, Rests};
 use crate::messages::heights::{Height, HeightRange};
 use crate::sources::{SourceError, tls};
+use crate::telemetry::endpoints::{EndpointWatch, RequestOutcome};
 
 /// Connections that are kept open per endpoint while nothing is asked.
 const IDLE_CONNECTIONS_MAX: usize = 16;
@@ -22,8 +23,8 @@ pub struct Endpoint {
     url: Url,
     client: Client,
     secrets: Vec<String>,
-    rest_min: Duration,
-    rest_max: Duration,
+    rests: Rests,
+    watch: Option<EndpointWatch>,
     state: Mutex<State>,
 }
 
@@ -37,8 +38,9 @@ struct State {
 }
 
 impl Endpoint {
-    /// Prepares an endpoint; nothing is sent. `place` is its position in the list, from 1, for the error.
-    pub fn new(text: &str, place: usize, options: &SourceOptions) -> Result<Self, String> {
+    /// Prepares an endpoint; nothing is sent. `place` is its position in the list, from 1, for the error; `root` makes
+    /// of its address the one that requests go to.
+    pub fn new(text: &str, place: usize, root: fn(Url) -> Url, options: &SourceOptions) -> Result<Self, String> {
         // The text itself may hold a key, so no error repeats it.
         let url = Url::parse(text).map_err(|e| format!("endpoint {place} is no URL: {e}; write http://HOST:PORT"))?;
         if !matches!(url.scheme(), "http" | "https") || url.host_str().is_none() {
@@ -47,8 +49,17 @@ impl Endpoint {
         let client = client(&url, options).map_err(|e| format!("endpoint {place} ({}): {e}", shown(&url)))?;
         let health = Health::default();
         let state = Mutex::new(State { health, batch: Batch::new(options.batch_heights), chain: None, doubted: None });
-        let (rest_min, rest_max) = (options.rest_min, options.rest_max);
-        Ok(Self { shown: shown(&url), secrets: secrets(&url), url, client, rest_min, rest_max, state })
+        let rests = Rests { min: options.rest_min, max: options.rest_max, quarantine: options.quarantine };
+        let (shown, secrets) = (shown(&url), secrets(&url));
+        Ok(Self { shown, secrets, url: root(url), client, rests, watch: None, state })
+    }
+
+    /// Ends the preparation: what it is called where several endpoints look alike, and where it is watched.
+    pub fn named(mut self, shown: String, options: &SourceOptions) -> Self {
+        self.watch = options.watch.as_ref().map(|watch| watch.endpoint(&shown));
+        self.shown = shown;
+        self.watch_batch(self.batch());
+        self
     }
 
     /// Scheme, host and port; the rest may be secret.
@@ -59,6 +70,22 @@ impl Endpoint {
     /// A POST request to it.
     pub fn post(&self) -> reqwest::RequestBuilder {
         self.client.post(self.url.clone())
+    }
+
+    /// A GET request to `parts` below its address.
+    pub fn get(&self, parts: &[&str]) -> reqwest::RequestBuilder {
+        let mut url = self.url.clone();
+        if let Ok(mut path) = url.path_segments_mut() {
+            path.pop_if_empty().extend(parts);
+        }
+        self.client.get(url)
+    }
+
+    /// Notes what came of a request to it.
+    pub fn requested(&self, outcome: RequestOutcome, took: Duration) {
+        if let Some(watch) = &self.watch {
+            watch.request(outcome, took);
+        }
     }
 
     /// Takes every secret of the address out of foreign text: servers and libraries echo what they were sent.
@@ -88,7 +115,12 @@ impl Endpoint {
         // It is the endpoint that failed then, not a height of it.
         state.doubted = None;
         let (now, jitter) = (Instant::now(), rand::random());
-        if state.health.failed(error, now, self.rest_min, self.rest_max, jitter) {
+        let news = state.health.failed(error, now, &self.rests, jitter);
+        if let (Some(watch), Some((left, _))) = (&self.watch, state.health.resting(now)) {
+            watch.rests(now + left);
+        }
+        drop(state);
+        if news {
             match error {
                 // Everyday life with a public endpoint.
                 SourceError::RateLimited { .. } => tracing::debug!(%error, "endpoint rests"),
@@ -121,19 +153,37 @@ impl Endpoint {
 
     /// A request for `asked` heights was too much for it.
     pub fn batch_refused(&self, asked: usize) {
-        let mut state = self.state();
-        state.batch.halve(u32::try_from(asked).unwrap_or(u32::MAX));
-        tracing::debug!(endpoint = self.shown, asked, next = state.batch.size(), "batch halved");
+        let next = self.resize(|batch| batch.halve(bounded(asked)));
+        tracing::debug!(endpoint = self.shown, asked, next, "batch halved");
     }
 
     /// A request for `asked` heights failed, perhaps because it was too much.
     pub fn batch_suspect(&self, asked: usize) {
-        self.state().batch.suspect(u32::try_from(asked).unwrap_or(u32::MAX));
+        self.resize(|batch| batch.suspect(bounded(asked)));
     }
 
     /// A request for `asked` heights was answered.
     pub fn batch_answered(&self, asked: usize) {
-        self.state().batch.answered(u32::try_from(asked).unwrap_or(u32::MAX));
+        self.resize(|batch| batch.answered(bounded(asked)));
+    }
+
+    /// Changes the size of its batches, and says which it is now.
+    fn resize(&self, change: impl FnOnce(&mut Batch)) -> u32 {
+        let mut state = self.state();
+        let before = state.batch.size();
+        change(&mut state.batch);
+        let size = state.batch.size();
+        drop(state);
+        if size != before {
+            self.watch_batch(size);
+        }
+        size
+    }
+
+    fn watch_batch(&self, size: u32) {
+        if let Some(watch) = &self.watch {
+            watch.batch(size);
+        }
     }
 
     /// The heights (ascending) of a request that was not answered: perhaps one of them is to blame, or their number.
@@ -141,13 +191,12 @@ impl Endpoint {
     /// This outlasts the call, since a search by time-outs may take longer than one call has time.
     pub fn doubt(&self, asked: &[Height]) {
         let (Some(first), Some(last)) = (asked.first(), asked.last()) else { return };
-        let mut state = self.state();
         let within = |range: HeightRange| range.contains(*first) && range.contains(*last);
-        if !state.doubted.is_some_and(within) {
+        if !self.doubted().is_some_and(within) {
             // Within the search it is a height that is to blame; before it, it may be the size.
-            state.batch.suspect(u32::try_from(asked.len()).unwrap_or(u32::MAX));
+            self.batch_suspect(asked.len());
         }
-        state.doubted = HeightRange::new(*first, *last).ok();
+        self.state().doubted = HeightRange::new(*first, *last).ok();
     }
 
     /// The heights among which one may make requests fail.
@@ -174,6 +223,10 @@ impl Endpoint {
         // Each change is a few assignments: a thread that panicked elsewhere leaves nothing half done.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+fn bounded(heights: usize) -> u32 {
+    u32::try_from(heights).unwrap_or(u32::MAX)
 }
 
 fn client(url: &Url, options: &SourceOptions) -> Result<Client, String> {
@@ -244,7 +297,7 @@ mod tests {
     use super::*;
 
     fn endpoint(url: &str) -> Endpoint {
-        Endpoint::new(url, 1, &SourceOptions::default()).expect("an endpoint")
+        Endpoint::new(url, 1, |url| url, &SourceOptions::default()).expect("an endpoint")
     }
 
     #[test]
@@ -274,7 +327,7 @@ mod tests {
     #[test]
     fn what_is_no_address_is_refused_without_repeating_it() {
         for url in ["s3cret", "ws://s3cret@node.example", "http://", "http://s3cret:99999999/"] {
-            let fault = Endpoint::new(url, 2, &SourceOptions::default()).err().expect("a fault");
+            let fault = Endpoint::new(url, 2, |url| url, &SourceOptions::default()).err().expect("a fault");
             assert!(fault.contains("endpoint 2") && !fault.contains("s3cret"), "{fault}");
         }
     }

@@ -1,5 +1,7 @@
 //! A range over all endpoints of a source: who is asked for what, and how a height that makes requests fail is found.
 
+use std::sync::atomic::Ordering;
+
 use tokio::time::{Instant, sleep, timeout_at};
 
 use super::Pool;
@@ -19,6 +21,8 @@ const SEARCH_PARTS: usize = 8;
 struct Unanswered {
     error: SourceError,
     asked: Vec<Height>,
+    /// Whether nothing else was asked for at the same time.
+    alone: bool,
 }
 
 /// Why an endpoint was not heard on all open heights.
@@ -59,6 +63,9 @@ impl<D: Dialect> Pool<D> {
             }
             sleep(left).await;
         };
+        if let Some(highest) = answers.highest_block() {
+            self.highest.fetch_max(highest.saturating_add(1), Ordering::Relaxed);
+        }
         match failure {
             Some(error) if answers.known() == 0 => Err(error),
             Some(error) => Ok(answers.finish(&error.to_string())),
@@ -86,7 +93,13 @@ impl<D: Dialect> Pool<D> {
             }
             answers.turn_to(place);
             match self.fill(endpoint, answers).await {
-                Ok(()) => endpoint.answered(),
+                Ok(()) => {
+                    endpoint.answered();
+                    if answers.lacks_up_to(self.head_seen()) {
+                        // It lags behind or has pruned: another one is the better first choice.
+                        self.prefer_another(place);
+                    }
+                }
                 Err(Halt::Endpoint(error)) => {
                     self.failed(place, &error);
                     failure = Some(error);
@@ -133,9 +146,9 @@ impl<D: Dialect> Pool<D> {
         // Each failure leaves an eighth of its heights to the next one, and settles the height if it is alone.
         loop {
             self.check_again(endpoint).await?;
-            if let [height] = unanswered.asked[..] {
+            if let ([height], true) = (&unanswered.asked[..], unanswered.alone) {
                 let reason = format!("the endpoint answers others but fails on this height: {}", unanswered.error);
-                answers.take(Fetched::Absent(height, Absence::Malformed(reason)));
+                answers.take(Fetched::Absent(*height, Absence::Malformed(reason)));
             }
             match self.hear(endpoint, answers).await {
                 Ok(()) => return Ok(()),
@@ -154,12 +167,14 @@ impl<D: Dialect> Pool<D> {
             if asked.is_empty() {
                 return Ok(());
             }
+            answers.ask(&asked);
             limit = match self.dialect.blocks(&self.ask(endpoint), &asked, answers).await? {
                 Outcome::Progress => u32::MAX,
                 Outcome::Stuck(reason) => self.stuck(endpoint, &asked, &reason, answers).await?,
-                Outcome::Failed(error) => {
-                    endpoint.doubt(&asked);
-                    return Err(Halt::Request(Unanswered { error, asked }));
+                Outcome::Failed(error, unanswered) => {
+                    endpoint.doubt(&unanswered);
+                    let alone = asked.len() == 1;
+                    return Err(Halt::Request(Unanswered { error, asked: unanswered, alone }));
                 }
             };
         }

@@ -1,6 +1,6 @@
 //! One request over HTTP: bounded in time and bytes, its failures told apart.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use reqwest::header::{HeaderMap, RETRY_AFTER};
@@ -9,7 +9,9 @@ use reqwest::{RequestBuilder, Response, StatusCode};
 use super::endpoint::{Endpoint, with_sources};
 use super::pace::RETRY_AFTER_MAX;
 use super::text::short;
+use crate::messages::block::Origin;
 use crate::sources::SourceError;
+use crate::telemetry::endpoints::RequestOutcome;
 
 /// Bytes that are read of an answer with an HTTP error; enough for its text.
 const ERROR_BYTES_MAX: u64 = 64 * 1024;
@@ -28,15 +30,96 @@ pub enum Fault {
     TooLarge(String),
 }
 
+/// What a server sent. When it is dropped, what came of the request is written down.
+pub struct Answer<'a> {
+    /// Success, or an error whose body speaks the dialect all the same.
+    pub status: StatusCode,
+    /// The whole body.
+    pub body: Bytes,
+    request: Request<'a>,
+}
+
+impl Answer<'_> {
+    /// Notes what came of it. Of several verdicts the gravest counts.
+    pub fn judge(&mut self, outcome: RequestOutcome) {
+        self.request.outcome = self.request.outcome.max(outcome);
+    }
+
+    /// Notes an error that the answer amounts to.
+    pub fn judge_error(&mut self, error: &SourceError) {
+        self.judge(outcome_of(error));
+    }
+
+    /// How what it holds came here; [`Answers`](super::answers::Answers) adds which attempt that was.
+    pub fn origin(&self) -> Origin {
+        let millis = u64::try_from(self.request.took().as_millis()).unwrap_or(u64::MAX);
+        Origin { endpoint: self.request.endpoint.shown().to_owned(), attempt: 1, millis }
+    }
+}
+
+/// What came of a request that ended with this error.
+fn outcome_of(error: &SourceError) -> RequestOutcome {
+    match error {
+        SourceError::Unreachable { .. } | SourceError::Distrusted { .. } => RequestOutcome::Unreachable,
+        SourceError::RateLimited { .. } => RequestOutcome::Limited,
+        SourceError::Malformed { .. } => RequestOutcome::Malformed,
+        SourceError::WrongChain { .. } => RequestOutcome::WrongChain,
+    }
+}
+
+/// A request under way, or answered and not judged yet; one that is dropped before its answer was cut.
+struct Request<'a> {
+    endpoint: &'a Endpoint,
+    started: Instant,
+    ended: Option<Instant>,
+    outcome: RequestOutcome,
+}
+
+impl<'a> Request<'a> {
+    fn new(endpoint: &'a Endpoint) -> Self {
+        Self { endpoint, started: Instant::now(), ended: None, outcome: RequestOutcome::Cut }
+    }
+
+    fn end(&mut self, outcome: RequestOutcome) {
+        (self.ended, self.outcome) = (Some(Instant::now()), outcome);
+    }
+
+    fn took(&self) -> Duration {
+        self.ended.unwrap_or_else(Instant::now).saturating_duration_since(self.started)
+    }
+}
+
+impl Drop for Request<'_> {
+    fn drop(&mut self) {
+        self.endpoint.requested(self.outcome, self.took());
+    }
+}
+
 /// Sends `request` and reads the answer, at most `bytes_max` of it. The client's time-out covers all of it.
 ///
 /// An HTTP error is an answer only if `speaks` knows its body for one of the dialect's own errors.
-pub async fn exchange(
+pub async fn exchange<'a>(
+    endpoint: &'a Endpoint,
+    request: RequestBuilder,
+    bytes_max: u64,
+    speaks: fn(&[u8]) -> bool,
+) -> Result<Answer<'a>, Fault> {
+    let mut under_way = Request::new(endpoint);
+    let answer = send(endpoint, request, bytes_max, speaks).await;
+    under_way.end(match &answer {
+        Ok(_) => RequestOutcome::Ok,
+        Err(Fault::Endpoint(error) | Fault::Request(error)) => outcome_of(error),
+        Err(Fault::TooLarge(_)) => RequestOutcome::TooLarge,
+    });
+    answer.map(|(status, body)| Answer { status, body, request: under_way })
+}
+
+async fn send(
     endpoint: &Endpoint,
     request: RequestBuilder,
     bytes_max: u64,
     speaks: fn(&[u8]) -> bool,
-) -> Result<Bytes, Fault> {
+) -> Result<(StatusCode, Bytes), Fault> {
     let response = request.send().await.map_err(|e| transport(endpoint, e))?;
     let status = response.status();
     let retry_after = retry_after(response.headers(), jiff::Timestamp::now());
@@ -46,15 +129,13 @@ pub async fn exchange(
             return Err(Fault::Endpoint(endpoint.limited(retry_after)));
         }
         StatusCode::PAYLOAD_TOO_LARGE => return Err(Fault::TooLarge("HTTP 413".to_owned())),
-        status if status.is_success() => {
-            return read(endpoint, response, bytes_max).await;
-        }
+        status if status.is_success() => return Ok((status, read(endpoint, response, bytes_max).await?)),
         _ => {}
     }
     let body = read(endpoint, response, ERROR_BYTES_MAX).await.unwrap_or_default();
     // Some servers send the dialect's errors with an HTTP error; whoever is not let in is refused all the same.
     if speaks(&body) && !matches!(status, StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN) {
-        return Ok(body);
+        return Ok((status, body));
     }
     let text = short(String::from_utf8_lossy(&body).trim());
     let error = endpoint.unreachable(format!("HTTP {status} {text}").trim_end());

@@ -3,6 +3,8 @@
 use std::fmt;
 use std::time::Duration;
 
+use crate::telemetry::endpoints::SourceWatch;
+
 /// Most endpoints of one source.
 pub const ENDPOINTS_MAX: usize = 64;
 /// Most heights of one request.
@@ -39,6 +41,12 @@ pub struct SourceOptions {
     pub rest_min: Duration,
     /// The longest rest after failures.
     pub rest_max: Duration,
+    /// The rest of an endpoint that contradicted final blocks.
+    pub quarantine: Duration,
+    /// Heights by which a head may exceed the highest one seen before; farther, it needs a witness.
+    pub head_jump_max: u64,
+    /// Where what is seen of the endpoints is written down.
+    pub watch: Option<SourceWatch>,
 }
 
 impl Default for SourceOptions {
@@ -53,6 +61,9 @@ impl Default for SourceOptions {
             finality_tag: None,
             rest_min: Duration::from_millis(200),
             rest_max: Duration::from_secs(5),
+            quarantine: Duration::from_secs(600),
+            head_jump_max: 1_000_000,
+            watch: None,
         }
     }
 }
@@ -69,6 +80,8 @@ impl fmt::Debug for SourceOptions {
             .field("finality_tag", &self.finality_tag)
             .field("rest_min", &self.rest_min)
             .field("rest_max", &self.rest_max)
-            .finish()
+            .field("quarantine", &self.quarantine)
+            .field("head_jump_max", &self.head_jump_max)
+            .finish_non_exhaustive()
     }
 }

@@ -8,14 +8,23 @@ use crate::sources::SourceError;
 pub const RETRY_AFTER_MAX: Duration = Duration::from_secs(300);
 /// How long an endpoint of another chain is left alone before it is asked again.
 const WRONG_CHAIN_REST: Duration = Duration::from_secs(60);
-/// How long an endpoint that contradicted final blocks is left alone.
-const DISTRUSTED_REST: Duration = Duration::from_secs(600);
 /// Failures in a row, each perhaps an accident, that are taken for a refusal of the size.
 const SUSPECTS_MAX: u32 = 2;
 /// Full batches in a row before the size grows by an eighth.
 const GROW_AFTER: u32 = 8;
 /// Full batches in a row before a size that was refused is tried again.
 const RETRY_REFUSED_AFTER: u32 = 256;
+
+/// How long an endpoint is left alone.
+#[derive(Debug, Clone, Copy)]
+pub struct Rests {
+    /// After its first failure; doubled by each further one.
+    pub min: Duration,
+    /// At most, after failures.
+    pub max: Duration,
+    /// After it contradicted final blocks.
+    pub quarantine: Duration,
+}
 
 /// Whether an endpoint may be asked.
 #[derive(Debug, Default)]
@@ -25,33 +34,28 @@ pub struct Health {
 }
 
 impl Health {
-    /// Notes a failure: the rest doubles from `shortest` to `longest`, less up to half of it at random (`jitter`, 0 to 1).
+    /// Notes a failure: the rest doubles between its bounds, less up to half of it at random (`jitter`, 0 to 1).
     ///
     /// True if the endpoint was well until now. While it rests nothing is added: calls that failed at the same time
-    /// are one failure.
-    pub fn failed(
-        &mut self,
-        error: &SourceError,
-        now: Instant,
-        shortest: Duration,
-        longest: Duration,
-        jitter: f64,
-    ) -> bool {
-        if self.resting(now).is_some() {
+    /// are one failure. Only distrust is another matter than whatever it rests for, and lasts at least its own time.
+    pub fn failed(&mut self, error: &SourceError, now: Instant, rests: &Rests, jitter: f64) -> bool {
+        let left = self.resting(now).map(|(left, _)| left);
+        let distrusted = matches!(error, SourceError::Distrusted { .. });
+        if left.is_some_and(|left| !distrusted || left >= rests.quarantine) {
             return false;
         }
-        let doubled = shortest.saturating_mul(1 << self.failures.min(20)).min(longest);
+        let doubled = rests.min.saturating_mul(1 << self.failures.min(20)).min(rests.max);
         let rest = match error {
-            SourceError::RateLimited { retry_after: Some(pause), .. } => (*pause).min(RETRY_AFTER_MAX).max(shortest),
+            SourceError::RateLimited { retry_after: Some(pause), .. } => (*pause).min(RETRY_AFTER_MAX).max(rests.min),
             SourceError::WrongChain { .. } => WRONG_CHAIN_REST,
-            SourceError::Distrusted { .. } => DISTRUSTED_REST,
+            SourceError::Distrusted { .. } => rests.quarantine,
             SourceError::RateLimited { retry_after: None, .. }
             | SourceError::Unreachable { .. }
             | SourceError::Malformed { .. } => doubled.mul_f64(1.0 - jitter.clamp(0.0, 1.0) / 2.0),
         };
         self.failures = self.failures.saturating_add(1);
         self.rest = Some((now + rest, error.clone()));
-        self.failures == 1
+        self.failures == 1 || distrusted
     }
 
     /// Notes an answer; true if the endpoint was ill until now. An answer that was under way when the endpoint failed does not wake it.
@@ -132,7 +136,7 @@ mod tests {
     use super::*;
 
     const SHORTEST: Duration = Duration::from_millis(200);
-    const LONGEST: Duration = Duration::from_secs(5);
+    const RESTS: Rests = Rests { min: SHORTEST, max: Duration::from_secs(5), quarantine: Duration::from_secs(600) };
 
     fn unreachable() -> SourceError {
         SourceError::Unreachable { endpoint: "http://a".into(), reason: "gone".into() }
@@ -142,7 +146,7 @@ mod tests {
     fn the_rest_doubles_to_its_bound_and_an_answer_ends_it() {
         let (mut health, mut now, mut rests) = (Health::default(), Instant::now(), Vec::new());
         for _ in 0..40 {
-            health.failed(&unreachable(), now, SHORTEST, LONGEST, 0.0);
+            health.failed(&unreachable(), now, &RESTS, 0.0);
             let (left, _) = health.resting(now).expect("rests");
             rests.push(left.as_millis());
             now += left;
@@ -150,15 +154,15 @@ mod tests {
         assert_eq!(rests[..6], [200, 400, 800, 1600, 3200, 5000]);
         assert!(rests[6..].iter().all(|r| *r == 5000));
         assert!(health.answered(now));
-        assert!(health.failed(&unreachable(), now, SHORTEST, LONGEST, 1.0), "ill again: worth a line in the log");
+        assert!(health.failed(&unreachable(), now, &RESTS, 1.0), "ill again: worth a line in the log");
         assert_eq!(health.resting(now).expect("rests").0, Duration::from_millis(100), "half of it is jitter");
     }
 
     #[test]
     fn calls_that_fail_together_are_one_failure_and_a_late_answer_wakes_nobody() {
         let (mut health, now) = (Health::default(), Instant::now());
-        assert!(health.failed(&unreachable(), now, SHORTEST, LONGEST, 0.0));
-        assert!(!health.failed(&unreachable(), now, SHORTEST, LONGEST, 0.0));
+        assert!(health.failed(&unreachable(), now, &RESTS, 0.0));
+        assert!(!health.failed(&unreachable(), now, &RESTS, 0.0));
         assert!(!health.answered(now));
         assert_eq!(health.resting(now).expect("rests").0, SHORTEST);
     }
@@ -169,9 +173,22 @@ mod tests {
             let (mut health, now) = (Health::default(), Instant::now());
             let retry_after = Some(Duration::from_secs(named));
             let limited = SourceError::RateLimited { endpoint: "http://a".into(), retry_after };
-            health.failed(&limited, now, SHORTEST, LONGEST, 1.0);
+            health.failed(&limited, now, &RESTS, 1.0);
             assert_eq!(health.resting(now).expect("rests").0, Duration::from_secs(rest));
         }
+    }
+
+    #[test]
+    fn distrust_outlasts_whatever_the_endpoint_rests_for() {
+        let distrusted = SourceError::Distrusted { endpoint: "http://a".into(), reason: "another block".into() };
+        let (mut health, now) = (Health::default(), Instant::now());
+        health.failed(&unreachable(), now, &RESTS, 0.0);
+        assert!(health.failed(&distrusted, now, &RESTS, 0.0), "worth a line in the log");
+        assert_eq!(health.resting(now).expect("rests"), (RESTS.quarantine, &distrusted));
+        assert!(!health.failed(&unreachable(), now, &RESTS, 0.0), "and nothing shortens it");
+        assert!(!health.failed(&distrusted, now, &RESTS, 0.0), "nor is it said twice");
+        assert_eq!(health.resting(now).expect("rests").0, RESTS.quarantine);
+        assert!(health.resting(now + RESTS.quarantine).is_none());
     }
 
     /// Answers like an endpoint that takes at most `cap` heights.
