@@ -1,5 +1,6 @@
 //! The world, in: what every source of blocks answers, and how it may fail.
 
+pub mod cosmos;
 pub mod evm;
 mod pool;
 pub mod tls;
