@@ -8,7 +8,7 @@ use config::{Map, Value, ValueKind};
 use super::address;
 use super::check::table;
 use super::section::{Found, Notes, Section, whole};
-use super::settings::{BlocksSettings, ChainDialect, SecretUrl, SelftestSettings, Start};
+use super::settings::{BlocksSettings, ChainDialect, FinalityRule, SecretUrl, SelftestSettings, Start};
 use crate::ids::is_name;
 use crate::messages::heights::{HEIGHT_MAX, Height};
 
@@ -19,7 +19,12 @@ pub(super) const SELFTEST_DEFAULTS: &str = "defaults.selftest";
 /// Most endpoints of one chain.
 const ENDPOINTS_MAX: usize = 64;
 /// Dialects of the design that this version does not speak.
-const DIALECTS_LATER: [&str; 3] = ["cometbft", "cosmos-rest", "esplora"];
+const DIALECTS_LATER: [&str; 2] = ["cometbft", "esplora"];
+/// What says that a block is final, as it is written.
+const FINALITY_RULES: [(&str, FinalityRule); 3] =
+    [("count", FinalityRule::Count), ("safe", FinalityRule::Safe), ("finalized", FinalityRule::Finalized)];
+/// Most characters of a Cosmos chain's name (CometBFT's own limit).
+const CHAIN_NAME_MAX: usize = 50;
 
 /// Every `[blocks.NAME]`.
 pub(super) fn all_blocks(
@@ -76,18 +81,23 @@ fn all<T>(
 }
 
 fn blocks(s: &mut Section<'_>) -> BlocksSettings {
+    // A dialect that is not known makes nothing else wrong.
+    let chain = s.parsed("chain", dialect);
     let settings = BlocksSettings {
-        chain: s.parsed("chain", dialect).unwrap_or(ChainDialect::Evm),
+        chain: chain.unwrap_or(ChainDialect::Evm),
         endpoints: endpoints(s),
         start: start(s),
         end: optional_height(s, "end"),
         store: store(s),
         confirmations: s.number("confirmations", 1..=512, ""),
         poll: s.millis("poll_ms", 10..=3_600_000),
-        chain_id: chain_id(s),
+        finality: finality(s, chain),
+        chain_id: chain_id(s, chain),
         request_timeout: s.seconds("request_timeout_seconds", 1..=600),
         batch_heights: s.nonzero("batch_heights", 1000),
         response_bytes_max: s.size("response_mb_max", 1..=1024, " of mebibytes").saturating_mul(1 << 20),
+        quarantine: s.seconds("quarantine_seconds", 1..=86_400),
+        head_jump_max: s.number("head_jump_max", 1..=HEIGHT_MAX, ""),
         task_heights: s.nonzero("task_heights", 10_000),
         slots: s.count("slots", 1..=64),
         task_capacity: s.number("task_capacity", 1..=1_000_000, ""),
@@ -98,6 +108,9 @@ fn blocks(s: &mut Section<'_>) -> BlocksSettings {
         && end < start
     {
         s.pair(["end", "start"], &format!("end must not be below start, {end} is below {start}"));
+    }
+    if (chain, settings.start) == (Some(ChainDialect::CosmosRest), Start::Height(0)) {
+        s.conflict("start", "the first block of a Cosmos chain is 1; write start = 1, or \"latest\"");
     }
     settings
 }
@@ -113,8 +126,11 @@ fn store(s: &mut Section<'_>) -> PathBuf {
 fn dialect(text: &str) -> Result<ChainDialect, String> {
     match text {
         "evm" => Ok(ChainDialect::Evm),
-        later if DIALECTS_LATER.contains(&later) => Err("comes later; this version speaks \"evm\"".to_owned()),
-        _ => Err("must be \"evm\"".to_owned()),
+        "cosmos-rest" => Ok(ChainDialect::CosmosRest),
+        later if DIALECTS_LATER.contains(&later) => {
+            Err("comes later; this version speaks \"evm\" and \"cosmos-rest\"".to_owned())
+        }
+        _ => Err("must be \"evm\" or \"cosmos-rest\"".to_owned()),
     }
 }
 
@@ -184,20 +200,51 @@ fn text_of(found: &Found) -> Option<&str> {
     }
 }
 
-/// The id in decimal: chains write it as a number, as text, or (EVM nodes) in hexadecimal.
-fn chain_id(s: &mut Section<'_>) -> Option<String> {
+fn finality(s: &mut Section<'_>, chain: Option<ChainDialect>) -> FinalityRule {
+    let rule = s.word("finality", &FINALITY_RULES).unwrap_or(FinalityRule::Count);
+    match (chain, rule) {
+        (Some(ChainDialect::CosmosRest), FinalityRule::Safe | FinalityRule::Finalized) => {
+            s.conflict(
+                "finality",
+                "only EVM nodes know this tag; leave it out, a block of a Cosmos chain is final at once",
+            );
+            FinalityRule::Count
+        }
+        (Some(ChainDialect::CosmosRest | ChainDialect::Evm) | None, rule) => rule,
+    }
+}
+
+/// The chain's id in the form in which its nodes are compared with it.
+fn chain_id(s: &mut Section<'_>, chain: Option<ChainDialect>) -> Option<String> {
     let found = s.find("chain_id").filter(|found| text_of(found) != Some(""))?;
-    let number = match text_of(&found) {
+    let (id, form) = match chain? {
+        ChainDialect::Evm => (number_of(&found), "must be the number of the chain, 1 or \"0x1\", or \"\" for any"),
+        ChainDialect::CosmosRest => {
+            (name_of(&found), "must be the name of the chain in double quotes, as in \"migaloo-1\", or \"\" for any")
+        }
+    };
+    if id.is_none() {
+        s.refuse(&found.path, &found.value, form);
+    }
+    id
+}
+
+/// In decimal: EVM chains write it as a number, as text, or (their nodes) in hexadecimal.
+fn number_of(found: &Found) -> Option<String> {
+    let number: Option<u64> = match text_of(found) {
         Some(text) => match text.strip_prefix("0x") {
             Some(digits) => u64::from_str_radix(digits, 16).ok(),
             None => text.parse().ok(),
         },
-        None => whole(&found),
+        None => whole(found),
     };
-    if number.is_none() {
-        s.refuse(&found.path, &found.value, "must be the number of the chain, 1 or \"0x1\", or \"\" for any");
-    }
     number.map(|number| number.to_string())
+}
+
+/// As Cosmos chains are named: printable, without spaces.
+fn name_of(found: &Found) -> Option<String> {
+    let fits = |name: &&str| name.len() <= CHAIN_NAME_MAX && name.bytes().all(|b| b.is_ascii_graphic());
+    text_of(found).filter(fits).map(str::to_owned)
 }
 
 fn selftest(s: &mut Section<'_>) -> SelftestSettings {

@@ -195,9 +195,11 @@ pub struct BlocksSettings {
     pub store: PathBuf,
     /// Depth below the head at which a block counts as final; 1 to 512.
     pub confirmations: u64,
+    /// What says that a block is final; always [`FinalityRule::Count`] where the dialect is not EVM.
+    pub finality: FinalityRule,
     /// Pause between two questions for the head.
     pub poll: Duration,
-    /// The chain's id, in decimal; none = the one that the first endpoint names.
+    /// The chain's id (EVM: in decimal; Cosmos: its name); none = the one that the first endpoint names.
     pub chain_id: Option<String>,
     /// Longest wait for one answer of an endpoint.
     pub request_timeout: Duration,
@@ -205,6 +207,10 @@ pub struct BlocksSettings {
     pub batch_heights: NonZeroU64,
     /// Largest answer that is read, in bytes.
     pub response_bytes_max: usize,
+    /// How long an endpoint that contradicted final blocks is left alone.
+    pub quarantine: Duration,
+    /// Heights by which a head may exceed the highest one seen before without a witness; 1 or more.
+    pub head_jump_max: u64,
     /// Most heights in one task of the pool.
     pub task_heights: NonZeroU64,
     /// Tasks worked on at the same time in the whole fleet; 1 to 64.
@@ -222,6 +228,19 @@ pub struct BlocksSettings {
 pub enum ChainDialect {
     /// Ethereum JSON-RPC.
     Evm,
+    /// The REST gateway of Cosmos SDK nodes.
+    CosmosRest,
+}
+
+/// What says that a block of an EVM chain is final.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FinalityRule {
+    /// Its depth below the head, `confirmations`.
+    Count,
+    /// The nodes' tag `safe`.
+    Safe,
+    /// The nodes' tag `finalized`.
+    Finalized,
 }
 
 /// Where a pipeline begins.

@@ -170,8 +170,14 @@ fn every_fault_names_its_place_and_its_remedy() {
 #[test]
 fn every_fault_of_a_chain_is_refused() {
     for (line, expected) in [
-        ("chain = \"esplora\"", "blocks.main.chain = \"esplora\": comes later; this version speaks \"evm\""),
-        ("chain = \"cow\"", "blocks.main.chain = \"cow\": must be \"evm\""),
+        (
+            "chain = \"esplora\"",
+            "blocks.main.chain = \"esplora\": comes later; this version speaks \"evm\" and \"cosmos-rest\"",
+        ),
+        ("chain = \"cow\"", "blocks.main.chain = \"cow\": must be \"evm\" or \"cosmos-rest\""),
+        ("finality = \"soon\"", "blocks.main.finality = \"soon\": must be \"count\" or \"safe\" or \"finalized\""),
+        ("quarantine_seconds = 0", "blocks.main.quarantine_seconds = 0: must be a whole number of seconds, 1 to 86400"),
+        ("head_jump_max = 0", "blocks.main.head_jump_max = 0: must be a whole number, 1 to 9007199254740991"),
         ("end = -5", "blocks.main.end = -5: must be a height, 0 to 9007199254740991, or \"\" for none"),
         ("confirmations = 513", "blocks.main.confirmations = 513: must be a whole number, 1 to 512"),
         ("poll_ms = 9", "blocks.main.poll_ms = 9: must be a whole number of milliseconds, 10 to 3600000"),
@@ -213,6 +219,37 @@ fn every_fault_of_a_chain_is_refused() {
     ] {
         assert_eq!(headlines(&report(&CHAIN.replace(from, to))), [expected], "{to}");
     }
+}
+
+#[test]
+fn a_cosmos_chain_has_a_name_and_no_tags() {
+    let zero = format!("{CHAIN}chain = \"cosmos-rest\"\n");
+    let expected =
+        "a.toml:3: blocks.main.start = 0: the first block of a Cosmos chain is 1; write start = 1, or \"latest\"";
+    assert_eq!(headlines(&report(&zero)), [expected]);
+    let cosmos = CHAIN.replace("start = 0", "start = 1\nchain = \"cosmos-rest\"");
+    for (line, expected) in [
+        (
+            "chain_id = 5",
+            "blocks.main.chain_id = 5: must be the name of the chain in double quotes, as in \"migaloo-1\", or \"\" for any",
+        ),
+        (
+            "chain_id = \"a b\"",
+            "blocks.main.chain_id = \"a b\": must be the name of the chain in double quotes, as in \"migaloo-1\", or \"\" for any",
+        ),
+        (
+            "finality = \"safe\"",
+            "blocks.main.finality = \"safe\": only EVM nodes know this tag; leave it out, a block of a Cosmos chain is final at once",
+        ),
+    ] {
+        assert_eq!(headlines(&report(&format!("{cosmos}{line}"))), [format!("a.toml:6: {expected}")], "{line}");
+    }
+    let settings = Settings::from_text("a.toml", &format!("{cosmos}chain_id = \"migaloo-1\"")).expect("a chain");
+    let main = &settings.blocks["main"];
+    assert_eq!((main.chain, main.chain_id.as_deref()), (ChainDialect::CosmosRest, Some("migaloo-1")));
+    // A word that is no dialect is one fault, whatever else would hold for this dialect or that.
+    let unknown = cosmos.replace("cosmos-rest", "cosmos") + "chain_id = \"migaloo-1\"\n";
+    assert_eq!(headlines(&report(&unknown)).len(), 1, "{}", report(&unknown));
 }
 
 #[test]

@@ -2,8 +2,12 @@
 
 pub mod cosmos;
 pub mod evm;
+mod open;
 mod pool;
 pub mod tls;
+
+pub use open::{open, open_with, options, parse_block};
+pub use pool::{BATCH_HEIGHTS_MAX, ENDPOINTS_MAX, SourceOptions};
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,7 +20,7 @@ use crate::messages::heights::{Height, HeightRange};
 /// Which chain a node serves. Checked before the first write, so that two chains never share a store.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ChainIdentity {
-    /// The chain's own id (EVM: `eth_chainId`, decimal).
+    /// The chain's own id (EVM: `eth_chainId`, decimal; Cosmos: its name).
     pub chain_id: String,
 }
 
@@ -109,7 +113,7 @@ pub trait ChainSource: Send + Sync {
     /// Asks for the newest height that the source has. With several endpoints it may fall: another one answered.
     fn head(&self) -> BoxFuture<'_, Result<Height, SourceError>>;
     /// Asks for the newest height that can no longer change, as the chain itself says (EVM: the tag `finalized` or
-    /// `safe`). None where the source was not told to ask, or no endpoint knows.
+    /// `safe`; Cosmos: the head). None where the source was not told to ask, or no endpoint knows.
     fn finalized(&self) -> BoxFuture<'_, Result<Option<Height>, SourceError>>;
     /// Leaves an endpoint alone for a long time: what it showed contradicts final blocks that are held.
     ///

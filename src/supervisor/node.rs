@@ -9,7 +9,7 @@ use std::sync::Arc;
 use crate::config::{BlocksSettings, OnUnsafe, Settings, Start};
 use crate::ids::{Kind, PipelineId, RandomId};
 use crate::sinks::{BlockFiles, Claim, MarkerVerdict, StoreMarker, store_marker};
-use crate::sources::evm;
+use crate::sources;
 use crate::store::link::{Class, Health, Link, Patience};
 use crate::store::options::StoreOptions;
 use crate::store::startup::{Danger, Server};
@@ -89,8 +89,9 @@ pub async fn open_stores(
         let pipeline = PipelineId::new(Kind::Blocks, name);
         // First of all: nothing may be written into a folder that is another one's.
         claim_store(section, store, link, &pipeline).await?;
-        let files = BlockFiles::open(&section.store, incarnation.as_str(), evm::identity, STORE_WRITERS)
-            .map_err(|error| StartError::Refused(error.to_string()))?;
+        let files =
+            BlockFiles::open(&section.store, incarnation.as_str(), sources::parse_block(section.chain), STORE_WRITERS)
+                .map_err(|error| StartError::Refused(error.to_string()))?;
         if section.start == Start::Latest && store.fact(link, &pipeline, "start").await?.is_none() {
             pin_start(&files, store, link, &pipeline).await?;
         }

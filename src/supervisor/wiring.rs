@@ -15,9 +15,9 @@ use crate::actors::turn::{self, Unit};
 use crate::config::{BlocksSettings, OnlyFilter, SelftestSettings, Settings, Start};
 use crate::ids::{Address, Kind, PipelineId, UnitId};
 use crate::sinks::BlockFiles;
-use crate::sources::Chain;
-use crate::sources::evm::{EvmOptions, EvmSource};
+use crate::sources::{self, Chain};
 use crate::store::lease::Mail;
+use crate::telemetry::endpoints::SourceWatch;
 
 use super::life::{Factory, UnitSpec};
 use super::placement::Placement;
@@ -171,22 +171,12 @@ fn with_source<F>(section: &BlocksSettings, build: F) -> Factory
 where
     F: Fn(Arc<Unit>, Chain) -> LocalBoxFuture<'static, ()> + Send + Sync + 'static,
 {
-    let options = evm_options(section);
-    Arc::new(move |unit| match EvmSource::new(options.clone()) {
-        Ok(source) => build(unit, Arc::new(source)),
-        Err(fault) => Box::pin(async move { unit.give_up(fault) }),
+    let section = section.clone();
+    Arc::new(move |unit| {
+        let watch = SourceWatch::new(unit.metrics.clone(), unit.labels().pipeline);
+        match sources::open(&section, Some(watch)) {
+            Ok(source) => build(unit, source),
+            Err(fault) => Box::pin(async move { unit.give_up(fault) }),
+        }
     })
-}
-
-/// How the endpoints of a pipeline are asked.
-pub fn evm_options(section: &BlocksSettings) -> EvmOptions {
-    EvmOptions {
-        endpoints: section.endpoints.iter().map(|url| url.reveal().to_owned()).collect(),
-        request_timeout: section.request_timeout,
-        // One call may take a second try elsewhere, and must end before the turn counts as hung.
-        call_timeout: section.request_timeout * 2,
-        batch_heights: u32::try_from(u64::from(section.batch_heights)).unwrap_or(u32::MAX),
-        response_bytes_max: section.response_bytes_max as u64,
-        ..EvmOptions::default()
-    }
 }

@@ -5,6 +5,7 @@
 mod support;
 
 mod chains;
+mod cosmos;
 mod faults;
 
 mod oracle;

@@ -11,11 +11,12 @@ use crate::cli::words::{self, count, grouped};
 use crate::ids::RandomId;
 use crate::messages::heights::{Height, HeightRange, HeightSet};
 use crate::sinks::{BlockFiles, Verdict};
-use crate::sources::evm;
+use crate::sources;
 
 /// Opens a store for reading; the incarnation only names temporary files.
 pub(super) fn open(chosen: &Chosen) -> Result<BlockFiles, Exit> {
-    BlockFiles::open(&chosen.section.store, RandomId::new().as_str(), evm::identity, 1)
+    let parse = sources::parse_block(chosen.section.chain);
+    BlockFiles::open(&chosen.section.store, RandomId::new().as_str(), parse, 1)
         .map_err(|error| Exit::usage(&error.to_string()))
 }
 

@@ -13,7 +13,7 @@ use crate::messages::heights::{Height, HeightRange, HeightSet};
 use crate::simulate::chain::{ChainPlan, SimBlock, SimChain};
 use crate::sinks::block_files::READ_HEIGHTS_MAX;
 use crate::sinks::{BlockFiles, StoredBlock};
-use crate::sources::evm;
+use crate::sources;
 
 /// The demo's only pipeline.
 fn pipeline() -> PipelineId {
@@ -75,8 +75,8 @@ pub(super) async fn wait(desk: &Desk, head: Height, limit: Duration) -> bool {
 /// Compares every height with the truth.
 pub(super) async fn audit(desk: &Desk, plan: &ChainPlan, head: Height, kills: &Kills) -> Result<Found, Exit> {
     let truth = SimChain::new(plan);
-    let store = &desk.settings.blocks.get("demo").ok_or_else(|| Exit::usage("the demo's pipeline is gone"))?.store;
-    let files = BlockFiles::open(store, RandomId::new().as_str(), evm::identity, 1)
+    let section = desk.settings.blocks.get("demo").ok_or_else(|| Exit::usage("the demo's pipeline is gone"))?;
+    let files = BlockFiles::open(&section.store, RandomId::new().as_str(), sources::parse_block(section.chain), 1)
         .map_err(|error| Exit::usage(&error.to_string()))?;
     let held = held(desk, head).await?;
     let all = HeightRange::new(0, head).map_err(|fault| Exit::usage(&fault))?;

@@ -1,10 +1,10 @@
 //! What `doctor` asks the sources of the pipelines.
 
 use super::Check;
-use crate::config::{BlocksSettings, Settings};
-use crate::sources::evm::{EvmOptions, EvmSource};
-use crate::sources::{ChainSource, SourceError};
-use crate::supervisor::wiring;
+use crate::config::{BlocksSettings, ChainDialect, FinalityRule, Settings};
+use crate::messages::heights::Height;
+use crate::sources::evm::FinalityTag;
+use crate::sources::{self, SourceError, SourceOptions};
 
 /// One check for each endpoint of each pipeline. Self-tests have no source.
 pub(super) async fn check(settings: &Settings) -> Vec<Check> {
@@ -13,35 +13,65 @@ pub(super) async fn check(settings: &Settings) -> Vec<Check> {
         for (place, endpoint) in section.endpoints.iter().enumerate() {
             let title = format!("blocks.{name} endpoint {}", place + 1);
             // One by one, so that each is judged and not only the first that answers.
-            let options = EvmOptions { endpoints: vec![endpoint.reveal().to_owned()], ..wiring::evm_options(section) };
-            checks.push(match ask(section, options).await {
-                Ok(words) => Check::good(&title, words),
-                Err((words, remedy)) => Check::bad(&title, words, remedy),
-            });
+            let endpoints = vec![endpoint.reveal().to_owned()];
+            checks.push(
+                ask(&title, section, endpoints)
+                    .await
+                    .unwrap_or_else(|(words, remedy)| Check::bad(&title, words, remedy)),
+            );
         }
     }
     checks
 }
 
-async fn ask(section: &BlocksSettings, options: EvmOptions) -> Result<String, (String, String)> {
-    let source = EvmSource::new(options).map_err(|fault| (fault, "correct blocks.NAME.endpoints".to_owned()))?;
+async fn ask(title: &str, section: &BlocksSettings, endpoints: Vec<String>) -> Result<Check, (String, String)> {
+    let options = sources::options(section);
+    // The tag is looked at even where it is not needed, so that one can choose.
+    let finality_tag = options.finality_tag.or(Some(FinalityTag::Finalized));
+    let source = sources::open_with(section.chain, SourceOptions { endpoints, finality_tag, ..options })
+        .map_err(|fault| (fault, "correct blocks.NAME.endpoints".to_owned()))?;
     if let Some(expected) = &section.chain_id {
         source.expect_chain(expected);
     }
-    let chain = source.identity().await.map_err(remedy)?.chain_id;
-    let head = source.head().await.map_err(remedy)?;
-    Ok(format!("chain {chain}, head {head}"))
+    let fault = |error| remedy(section.chain, error);
+    let chain = source.identity().await.map_err(fault)?.chain_id;
+    let head = source.head().await.map_err(fault)?;
+    let last = source.finalized().await.map_err(fault)?;
+    Ok(judge(title, section, &format!("chain {chain}, head {head}"), last))
 }
 
-fn remedy(error: SourceError) -> (String, String) {
-    let remedy = match &error {
-        SourceError::Unreachable { .. } => "start the node, or correct the address",
-        SourceError::RateLimited { .. } => "ask less often (batch_heights, slots), or use another endpoint",
-        SourceError::Malformed { .. } => "this is no EVM JSON-RPC endpoint; correct the address",
-        SourceError::Distrusted { .. } => {
+/// What the endpoint says of finality, against what the pipeline needs.
+fn judge(title: &str, section: &BlocksSettings, words: &str, last: Option<Height>) -> Check {
+    let tag = match (section.chain, section.finality) {
+        (ChainDialect::CosmosRest, _) => return Check::good(title, format!("{words}, final at once")),
+        (ChainDialect::Evm, FinalityRule::Count | FinalityRule::Finalized) => "finalized",
+        (ChainDialect::Evm, FinalityRule::Safe) => "safe",
+    };
+    match (last, section.finality) {
+        (Some(height), _) => Check::good(title, format!("{words}, {tag} {height}")),
+        (None, FinalityRule::Count) => Check::good(title, format!("{words}; it does not answer the tag {tag}")),
+        (None, FinalityRule::Safe | FinalityRule::Finalized) => Check::warn(
+            title,
+            format!("{words}, but it does not answer the tag {tag}, which finality asks for"),
+            "set finality = \"count\" with enough confirmations, or use a node that answers the tag",
+        ),
+    }
+}
+
+fn remedy(chain: ChainDialect, error: SourceError) -> (String, String) {
+    let remedy = match (&error, chain) {
+        (SourceError::Unreachable { .. }, _) => "start the node, or correct the address",
+        (SourceError::RateLimited { .. }, _) => "ask less often (batch_heights, slots), or use another endpoint",
+        (SourceError::Malformed { .. }, ChainDialect::Evm) => {
+            "this is no EVM JSON-RPC endpoint; correct the address, or the key chain"
+        }
+        (SourceError::Malformed { .. }, ChainDialect::CosmosRest) => {
+            "this is no Cosmos REST endpoint (often port 1317, not the RPC's 26657); correct the address, or the key chain"
+        }
+        (SourceError::Distrusted { .. }, _) => {
             "compare its blocks with another node's; drop it from the list if it is wrong"
         }
-        SourceError::WrongChain { .. } => "correct the address, or the key chain_id",
+        (SourceError::WrongChain { .. }, _) => "correct the address, or the key chain_id",
     };
     (error.to_string(), remedy.to_owned())
 }

@@ -34,7 +34,7 @@ pub type CosmosSource = Pool<CosmosRest>;
 
 impl CosmosSource {
     /// Prepares the source; nothing is sent yet. The error names the option and what to write.
-    pub fn new(options: &SourceOptions) -> Result<Self, String> {
+    pub fn new(options: SourceOptions) -> Result<Self, String> {
         Self::speaking(CosmosRest, options)
     }
 }

@@ -120,7 +120,7 @@ fn options(servers: &[&Server]) -> SourceOptions {
 }
 
 fn source(servers: &[&Server]) -> CosmosSource {
-    CosmosSource::new(&options(servers)).expect("a source")
+    CosmosSource::new(options(servers)).expect("a source")
 }
 
 fn range(lo: u64, hi: u64) -> HeightRange {
@@ -186,7 +186,7 @@ async fn the_address_of_the_latest_block_is_taken_as_well() {
     let server = server(|part, _| sound(part)).await;
     for path in [format!("{PATH}/blocks/latest"), "/blocks/latest".to_owned()] {
         let endpoints = vec![format!("{}{path}", server.url)];
-        let source = CosmosSource::new(&SourceOptions { endpoints, ..SourceOptions::default() }).expect("a source");
+        let source = CosmosSource::new(SourceOptions { endpoints, ..SourceOptions::default() }).expect("a source");
         assert_eq!(words(&source.blocks(range(7, 8)).await.expect("blocks")), all_blocks(7, 8));
         let last = server.paths.lock().expect("paths").last().cloned().expect("a path");
         assert!(last.starts_with(path.trim_end_matches("latest")), "{last}");
@@ -231,7 +231,7 @@ async fn not_yet_pruned_lagging_null_rate_limited_and_malformed_are_told_apart()
         let server = server(move |part, _| if part == bad { answer() } else { sound(part) }).await;
         let metrics = Metrics::new();
         let watch = Some(SourceWatch::new(metrics.clone(), "blocks.m"));
-        let source = CosmosSource::new(&SourceOptions { watch, ..options(&[&server]) }).expect("a source");
+        let source = CosmosSource::new(SourceOptions { watch, ..options(&[&server]) }).expect("a source");
         source.expect_chain("migaloo-1");
         assert_eq!(source.head().await, Ok(HEAD));
         let height: u64 = bad.parse().expect("a height");
@@ -423,7 +423,7 @@ async fn one_block_that_is_too_large_leaves_the_others_alone() {
     })
     .await;
     let options = SourceOptions { response_bytes_max: 4_000, ..options(&[&server]) };
-    let fetched = CosmosSource::new(&options).expect("a source").blocks(range(1, 4)).await.expect("blocks");
+    let fetched = CosmosSource::new(options).expect("a source").blocks(range(1, 4)).await.expect("blocks");
     assert_eq!(words(&fetched), [(1, "block"), (2, "block"), (3, "malformed"), (4, "block")]);
     assert!(matches!(&fetched[2], Fetched::Absent(_, Absence::Malformed(why)) if why.contains("response_bytes_max")));
 }
@@ -441,7 +441,7 @@ async fn a_hung_endpoint_ends_with_the_time_out_and_no_more_than_a_few_are_under
     tokio::spawn(async move { axum::serve(listener, Router::new().fallback(hang)).await });
     let options = SourceOptions { endpoints, request_timeout: Duration::from_millis(200), ..SourceOptions::default() };
     let started = Instant::now();
-    let error = CosmosSource::new(&options).expect("a source").blocks(range(1, 60)).await.expect_err("nobody answers");
+    let error = CosmosSource::new(options).expect("a source").blocks(range(1, 60)).await.expect_err("nobody answers");
     assert!(matches!(&error, SourceError::Unreachable { reason, .. } if reason.contains("timed out")), "{error}");
     assert!(started.elapsed() < Duration::from_secs(10));
     // Eight blocks, and the question whether it is well.

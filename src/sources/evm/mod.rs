@@ -33,7 +33,7 @@ pub type EvmSource = Pool<Evm>;
 impl EvmSource {
     /// Prepares the source; nothing is sent yet. The error names the option and what to write.
     pub fn new(options: EvmOptions) -> Result<Self, String> {
-        Self::speaking(Evm { finality_tag: options.finality_tag }, &options)
+        Self::speaking(Evm { finality_tag: options.finality_tag }, options)
     }
 }
 

@@ -55,7 +55,7 @@ pub struct Pool<D> {
 
 impl<D: Dialect> Pool<D> {
     /// Prepares the source; nothing is sent yet. The error names the option and what to write.
-    pub fn speaking(dialect: D, options: &SourceOptions) -> Result<Self, String> {
+    pub fn speaking(dialect: D, options: SourceOptions) -> Result<Self, String> {
         if !(1..=ENDPOINTS_MAX).contains(&options.endpoints.len()) {
             return Err(format!("{} endpoints; name 1 to {ENDPOINTS_MAX}", options.endpoints.len()));
         }
@@ -64,11 +64,11 @@ impl<D: Dialect> Pool<D> {
         }
         let mut endpoints: Vec<Endpoint> = Vec::with_capacity(options.endpoints.len());
         for (text, place) in options.endpoints.iter().zip(1..) {
-            let endpoint = Endpoint::new(text, place, D::root, options)?;
+            let endpoint = Endpoint::new(text, place, D::root, &options)?;
             // Two keys of one provider look alike: the place in the list tells them apart, in reports and in figures.
             let alike = endpoints.iter().any(|other| other.shown() == endpoint.shown());
             let shown = if alike { format!("{}#{place}", endpoint.shown()) } else { endpoint.shown().to_owned() };
-            endpoints.push(endpoint.named(shown, options));
+            endpoints.push(endpoint.named(shown, &options));
         }
         Ok(Self {
             dialect,
