@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use rustix::process::Signal;
 use serde_json::json;
 
+use super::sim::{self, Sim};
 use super::support::node::{Answer, DEADLINE, Workspace, get, poll, request, send_signal};
 use super::support::redis::{RedisServer, free_port};
 
@@ -124,4 +125,38 @@ fn what_is_not_there_is_refused_in_json() {
     let read = stream.read_to_string(&mut answer);
     assert!(sent.is_err() || read.is_err() || !answer.contains(" 200 "), "{answer}");
     assert_eq!(get(address, "/").expect("an answer").status, 200);
+}
+
+#[test]
+fn metrics_show_how_every_endpoint_does() {
+    let (redis, sim) = (RedisServer::start(), Sim::start(sim::plan(7, 60)));
+    let dead = format!("http://127.0.0.1:{}", free_port());
+    let (address, workspace) = door(
+        &redis,
+        &format!(
+            "[blocks.main]\nendpoints = [\"{dead}\", \"{}\"]\nstart = 0\nstore = \"store\"\nbatch_heights = 7\n",
+            sim.url
+        ),
+    );
+    let _node = workspace.node("a", &[]);
+    let line = |name: &str, endpoint: &str, more: &str| {
+        format!("gapless_endpoint_{name}{{pipeline=\"blocks.main\",endpoint=\"{endpoint}\"{more}}} ")
+    };
+    let value =
+        |text: &str, line: &str| -> Option<f64> { text.lines().find_map(|l| l.strip_prefix(line)?.parse().ok()) };
+    let text = poll("answers and failures", || {
+        let text = get(address, "/metrics")?.body;
+        let good = value(&text, &line("requests_total", &sim.url, ",outcome=\"ok\""))?;
+        let bad = value(&text, &line("requests_total", &dead, ",outcome=\"unreachable\""))?;
+        let rests = value(&text, &line("rest_seconds", &dead, ""))?;
+        // Every request has one outcome and one time, as soon as none is being written down.
+        let count = value(&text, &line("request_seconds_count", &sim.url, ""))?;
+        let outcomes =
+            text.lines().filter(|l| l.starts_with("gapless_endpoint_requests_total") && l.contains(&sim.url));
+        let sum: f64 = outcomes.filter_map(|l| l.rsplit(' ').next()?.parse::<f64>().ok()).sum();
+        (good >= 10.0 && bad >= 1.0 && rests > 0.0 && sum == count).then_some(text)
+    });
+    assert_eq!(value(&text, &line("requests_total", &sim.url, ",outcome=\"wrong_chain\"")), Some(0.0), "{text}");
+    assert_eq!(value(&text, &line("batch_heights", &sim.url, "")), Some(7.0), "{text}");
+    assert_eq!(value(&text, &line("rest_seconds", &sim.url, "")), Some(0.0), "{text}");
 }

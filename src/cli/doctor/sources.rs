@@ -75,3 +75,31 @@ fn remedy(chain: ChainDialect, error: SourceError) -> (String, String) {
     };
     (error.to_string(), remedy.to_owned())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::Verdict;
+    use super::*;
+
+    fn section(keys: &str) -> BlocksSettings {
+        let text = format!("[blocks.main]\nendpoints = [\"http://h\"]\nstart = 1\nstore = \"s\"\n{keys}\n");
+        Settings::from_text("a.toml", &text).expect("a configuration").blocks["main"].clone()
+    }
+
+    #[test]
+    fn a_tag_that_is_not_answered_matters_only_where_it_is_asked_for() {
+        let judge = |keys: &str, last| {
+            let check = judge("t", &section(keys), "chain 1, head 9", last);
+            (check.verdict, check.words, check.remedy.contains("finality = \"count\""))
+        };
+        let good = |words: &str| (Verdict::Good, words.to_owned(), false);
+        assert_eq!(judge("", Some(5)), good("chain 1, head 9, finalized 5"));
+        assert_eq!(judge("", None), good("chain 1, head 9; it does not answer the tag finalized"));
+        assert_eq!(judge("finality = \"safe\"", Some(7)), good("chain 1, head 9, safe 7"));
+        assert_eq!(judge("chain = \"cosmos-rest\"", Some(9)), good("chain 1, head 9, final at once"));
+        for (keys, tag) in [("finality = \"safe\"", "safe"), ("finality = \"finalized\"", "finalized")] {
+            let words = format!("chain 1, head 9, but it does not answer the tag {tag}, which finality asks for");
+            assert_eq!(judge(keys, None), (Verdict::Warn, words, true));
+        }
+    }
+}
