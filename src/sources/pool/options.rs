@@ -19,7 +19,7 @@ pub enum FinalityTag {
     Safe,
 }
 
-/// How a [`Pool`](super::Pool) asks. `Debug` hides the endpoints, which may hold keys.
+/// How a source asks its endpoints. `Debug` hides the endpoints, which may hold keys.
 #[derive(Clone)]
 pub struct SourceOptions {
     /// `http://` or `https://` addresses, 1 to [`ENDPOINTS_MAX`], in order of preference.
