@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use gapless::simulate::chain::ChainPlan;
+use gapless::simulate::chain::{ChainPlan, Network};
 use rustix::process::Signal;
 
 use crate::oracle;
@@ -13,7 +13,7 @@ use crate::world::{World, pipeline};
 
 #[test]
 fn another_chain_is_refused_before_the_first_write() {
-    let (ours, other) = (Sim::start(plan(1, 40)), Sim::start(ChainPlan { chain_id: 4242, ..plan(1, 90) }));
+    let (ours, other) = (Sim::start(plan(1, 40)), Sim::start(ChainPlan { network: Network::Evm(4242), ..plan(1, 90) }));
     let mainnet = pipeline("wrong", &[&ours.url], "0", "chain_id = 1");
     let main = |url: &str, more: &str| pipeline("main", &[url], "0", more);
     let world = World::new(&[mainnet.clone(), main(&ours.url, "")].join(""));

@@ -5,13 +5,16 @@
 //! PART     = "outage=" DURATION "+" DURATION  each first DURATION, the last DURATION of it: 503, or the connection is cut
 //!          | "429=" SHARE                     of requests: HTTP 429 with `Retry-After: 1`
 //!          | "slow=" SHARE ":" DURATION       of requests: answered so much later
-//!          | "null=" SHARE                    of the questions for the last 3 heights: null, as if they were not known yet
+//!          | "null=" SHARE                    of the questions for the last 3 heights: as if they were not known yet
 //!          | "error=" SHARE                   of requests: HTTP 500, or JSON-RPC error -32603
 //!          | "malformed=" SHARE               of requests: the JSON is cut off, or one block is another one
-//!          | "short_batch=" SHARE             of batches: up to half of the answers are left out
-//!          | "reorder=" SHARE                 of batches: the answers come in another order, which is allowed
-//!          | "hole=" HEIGHTS                  of these heights nothing is known, ever: null
-//!          | "pruned=" HEIGHTS                these heights were thrown away: JSON-RPC error 4444
+//!          | "short_batch=" SHARE             of batches: up to half of the answers are left out (EVM)
+//!          | "reorder=" SHARE                 of batches: the answers come in another order, which is allowed (EVM)
+//!          | "hole=" HEIGHTS                  of these heights nothing is known, ever
+//!          | "pruned=" HEIGHTS                these heights were thrown away
+//!          | "keep=" NUMBER                   only so many newest blocks are kept: those below are pruned
+//!          | "reorg=" NUMBER ":" NUMBER       above each multiple of the first, the last so many blocks are replaced (EVM)
+//!          | "silent=" SHARE                  of WebSockets: after a while nothing comes any more (EVM)
 //! HEIGHTS  = NUMBER [".." NUMBER]             one height, or both ends included
 //! SHARE    = 0 to 1, for example 0.01
 //! DURATION = NUMBER ("ms" | "s" | "m"), for example 800ms, 2.5s
@@ -21,7 +24,8 @@ use std::fmt;
 use std::str::FromStr;
 use std::time::Duration;
 
-use crate::messages::heights::HeightRange;
+use super::reorg::Reorgs;
+use crate::messages::heights::{HEIGHT_MAX, HeightRange};
 
 /// The longest duration in a plan.
 const DURATION_MAX: Duration = Duration::from_secs(86_400);
@@ -35,7 +39,7 @@ pub struct FaultPlan {
     pub limited: f64,
     /// Slow answers.
     pub slow: Option<Slow>,
-    /// The share of questions for the last 3 heights that are answered with `null`.
+    /// The share of questions for the last 3 heights that are answered as if these were not known yet.
     pub null: f64,
     /// The share of requests that end in a server error.
     pub error: f64,
@@ -49,6 +53,12 @@ pub struct FaultPlan {
     pub hole: Option<HeightRange>,
     /// Heights that the node no longer keeps.
     pub pruned: Option<HeightRange>,
+    /// How many of the newest blocks the node keeps.
+    pub keep: Option<u64>,
+    /// Reorganisations.
+    pub reorg: Option<Reorgs>,
+    /// The share of WebSockets that go silent without closing.
+    pub silent: f64,
 }
 
 /// An outage that comes back.
@@ -113,15 +123,37 @@ impl FaultPlan {
             "reorder" => self.reorder = share(value)?,
             "hole" => self.hole = Some(value.parse()?),
             "pruned" => self.pruned = Some(value.parse()?),
+            "keep" => self.keep = Some(keep(value)?),
+            "reorg" => self.reorg = Some(value.parse()?),
+            "silent" => self.silent = share(value)?,
             _ => {
                 return Err(format!(
                     "`{name}` is unknown; there are outage, 429, slow, null, error, malformed, short_batch, reorder, \
-                     hole, pruned"
+                     hole, pruned, keep, reorg, silent"
                 ));
             }
         }
         Ok(())
     }
+
+    /// Refuses what only EVM nodes can do wrong.
+    pub(super) fn without_evm(&self) -> Result<(), String> {
+        let parts = [
+            ("reorg", self.reorg.is_some(), "blocks of this chain are final at once"),
+            ("short_batch", self.short_batch > 0.0, "this dialect knows no batches"),
+            ("reorder", self.reorder > 0.0, "this dialect knows no batches"),
+            ("silent", self.silent > 0.0, "this dialect has no WebSocket"),
+        ];
+        match parts.iter().find(|(_, is_set, _)| *is_set) {
+            Some((name, _, why)) => Err(format!("fault `{name}`: {why}; leave it out, or use --dialect evm")),
+            None => Ok(()),
+        }
+    }
+}
+
+fn keep(value: &str) -> Result<u64, String> {
+    let blocks = value.parse::<u64>().ok().filter(|blocks| (1..=HEIGHT_MAX).contains(blocks));
+    blocks.ok_or_else(|| format!("`{value}` is no number of blocks; write 1 or more"))
 }
 
 fn outage(value: &str) -> Result<Outage, String> {
@@ -166,6 +198,7 @@ impl fmt::Display for FaultPlan {
             ("malformed", self.malformed),
             ("short_batch", self.short_batch),
             ("reorder", self.reorder),
+            ("silent", self.silent),
         ];
         let mut parts: Vec<_> =
             shares.iter().filter(|(_, s)| *s > 0.0).map(|(name, share)| format!("{name}={share}")).collect();
@@ -178,6 +211,8 @@ impl fmt::Display for FaultPlan {
         for (name, heights) in [("hole", self.hole), ("pruned", self.pruned)] {
             parts.extend(heights.map(|heights| format!("{name}={heights}")));
         }
+        parts.extend(self.keep.map(|blocks| format!("keep={blocks}")));
+        parts.extend(self.reorg.map(|reorgs| format!("reorg={reorgs}")));
         if parts.is_empty() { f.write_str("none") } else { f.write_str(&parts.join(",")) }
     }
 }
@@ -229,6 +264,10 @@ mod tests {
             ("429=0.1,", "fault ``"),
             ("hole=9..3", "runs backwards"),
             ("pruned=x", "`x` is no height"),
+            ("keep=0", "write 1 or more"),
+            ("reorg=50", "write EVERY:DEPTH"),
+            ("reorg=3:3", "fault `reorg=3:3`: 3 blocks cannot be replaced"),
+            ("silent=2", "is no share"),
         ];
         for (text, reason) in cases {
             let fault = text.parse::<FaultPlan>().expect_err(text);
@@ -245,26 +284,30 @@ mod tests {
 
     proptest! {
         #[test]
-        fn hostile_text_never_panics(text in "(outage|slow|429|null)?=?\\PC{0,20}") {
+        fn hostile_text_never_panics(text in "(outage|slow|429|null|reorg|keep)?=?\\PC{0,20}") {
             let _ = text.parse::<FaultPlan>();
         }
 
         #[test]
         fn what_is_shown_can_be_read_back(
-            shares in prop::array::uniform6(0.0..=1.0f64),
+            shares in prop::array::uniform7(0.0..=1.0f64),
             outage in prop::option::of((2u64..100_000, 1u64..100)),
             slow in prop::option::of((0.0..=1.0f64, 1u64..10_000)),
             heights in prop::option::of((0u64..1000, 0u64..1000)),
+            keep in prop::option::of(1u64..1000),
+            reorg in prop::option::of((1u64..=100, 1u64..1000)),
         ) {
-            let [limited, null, error, malformed, short_batch, reorder] = shares;
+            let [limited, null, error, malformed, short_batch, reorder, silent] = shares;
             let outage = outage.map(|(every, part)| Outage {
                 every: Duration::from_millis(every),
                 down: Duration::from_millis((every * part / 100).max(1).min(every - 1)),
             });
             let slow = slow.map(|(share, delay)| Slow { share, delay: Duration::from_millis(delay) });
             let hole = heights.and_then(|(lo, more)| HeightRange::new(lo, lo + more).ok());
-            let plan =
-                FaultPlan { outage, limited, slow, null, error, malformed, short_batch, reorder, hole, pruned: hole };
+            let reorg = reorg.and_then(|(depth, more)| Reorgs::new(depth + more, depth).ok());
+            let plan = FaultPlan {
+                outage, limited, slow, null, error, malformed, short_batch, reorder, hole, pruned: hole, keep, reorg, silent,
+            };
             prop_assert_eq!(plan.to_string().parse(), Ok(plan));
         }
     }

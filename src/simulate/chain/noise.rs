@@ -2,6 +2,9 @@
 
 use std::io::Read;
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+
 /// A stream of random numbers.
 pub(super) struct Noise(blake3::OutputReader);
 
@@ -31,10 +34,19 @@ impl Noise {
 
     /// `0x` and so many random bytes in hexadecimal.
     pub fn hex(&mut self, bytes: usize) -> String {
-        let mut raw = vec![0; bytes];
+        hex(&self.bytes(bytes))
+    }
+
+    /// So many random bytes in base64.
+    pub fn base64(&mut self, bytes: usize) -> String {
+        base64(&self.bytes(bytes))
+    }
+
+    fn bytes(&mut self, count: usize) -> Vec<u8> {
+        let mut raw = vec![0; count];
         // A stream of BLAKE3 has no end and no errors.
         let _ = self.0.read_exact(&mut raw);
-        hex(&raw)
+        raw
     }
 }
 
@@ -48,6 +60,11 @@ pub(super) fn hex(bytes: &[u8]) -> String {
         text.push(char::from(DIGITS[usize::from(byte & 15)]));
     }
     text
+}
+
+/// `bytes` in base64, padded.
+pub(super) fn base64(bytes: &[u8]) -> String {
+    STANDARD.encode(bytes)
 }
 
 /// The bytes of `0x` and exactly `2 * N` hexadecimal digits.
