@@ -3,6 +3,7 @@
 
 mod audit;
 mod nodes;
+mod table;
 
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -27,13 +28,14 @@ const PAST: u64 = 10_000;
 const BLOCK_TIME: Duration = Duration::from_millis(250);
 /// How long the nodes may take to catch up after the last fault.
 const CATCH_UP: Duration = Duration::from_secs(30);
-/// Faults of the chain's endpoint, all the time.
-const ENDPOINT_FAULTS: &str = "outage=9s+2s,429=0.02,slow=0.01:300ms,null=0.05,error=0.01,malformed=0.005";
+/// Faults of the chain and of its endpoint, all the time. Reorgs are less deep than the confirmations.
+const CHAIN_FAULTS: &str = "reorg=20:3,outage=9s+2s,429=0.02,slow=0.01:300ms,null=0.05,error=0.01,malformed=0.005";
 
 /// Shows the whole on this machine.
 #[derive(Debug, Args)]
 #[command(after_help = "Example:\n  gapless demo --seconds 40 --nodes 3 --chaos\n\n\
-    Ends with 0 only if every block is held, whole, once, and equal to the chain computed from the seed, else with 1.")]
+    The chain reorganises, its endpoint fails, nodes are killed. Ends with 0 only if every block is held, whole, once, \
+    and equal to the chain computed from the seed, and what else is kept are blocks that a reorg replaced; else with 1.")]
 pub struct DemoArgs {
     /// How long the chain grows and nodes are killed
     #[arg(long, default_value_t = 25, value_name = "N", value_parser = clap::value_parser!(u64).range(5..=3600))]
@@ -71,30 +73,26 @@ async fn play(args: &DemoArgs) -> Result<Exit, Exit> {
         seed: args.seed,
         blocks: PAST,
         block_time: None,
-        faults: ENDPOINT_FAULTS.parse::<FaultPlan>().map_err(|e| failed("faults", &e))?,
+        faults: CHAIN_FAULTS.parse::<FaultPlan>().map_err(|e| failed("faults", &e))?,
         ..ChainPlan::default()
     };
     let chain = serve(plan.clone(), ([127, 0, 0, 1], 0).into()).await.map_err(|e| failed("chain", &e))?;
     let config = folder.join("gapless.toml");
     std::fs::write(&config, configuration(&folder, &chain.url())).map_err(|e| failed("cannot write", &e))?;
-    say(&format!(
-        "demo {}: {} nodes follow a chain from seed {} ({} blocks, a new one every {} ms, faults {ENDPOINT_FAULTS})",
-        args.pipeline,
-        args.nodes,
-        args.seed,
-        grouped(PAST),
-        BLOCK_TIME.as_millis(),
-    ));
-    say(&format!("work in {}", folder.display()));
+    introduce(args, &folder);
     let mut nodes = Nodes::start(&config, &folder, args.nodes).map_err(|e| failed("cannot start nodes", &e))?;
     let text = std::fs::read_to_string(&config).map_err(|e| failed("cannot read", &e))?;
     let settings = Settings::from_text("demo", &text).map_err(|report| Exit::usage(&report.to_string()))?;
     let desk = patient_desk(&settings).await?;
-    let kills = grow_and_kill(args, &desk, &chain.control(), &mut nodes, &folder).await;
-    let caught_up = audit::wait(&desk, chain.control().head(), CATCH_UP).await;
-    let found = audit::audit(&desk, &plan, chain.control().head(), &kills).await?;
+    let control = chain.control();
+    let kills = grow_and_kill(args, &desk, &plan, &control, &mut nodes, &folder).await;
+    let caught_up = audit::wait(&desk, &plan, control.head(), CATCH_UP).await;
+    let found = audit::audit(&desk, &plan, &control, &kills).await?;
     let drained = nodes.stop();
-    let whole = audit::print(&found, args.seed) && caught_up && drained;
+    for line in table::lines(&found, args.seed) {
+        say(&line);
+    }
+    let whole = found.is_whole() && caught_up && drained;
     if !caught_up {
         say(&format!("the nodes did not catch up within {} s", CATCH_UP.as_secs()));
     }
@@ -110,6 +108,15 @@ async fn play(args: &DemoArgs) -> Result<Exit, Exit> {
     Ok(if whole { Exit::good() } else { Exit::found() })
 }
 
+/// What is about to be seen.
+fn introduce(args: &DemoArgs, folder: &Path) {
+    say(&format!("demo {}: {} nodes follow a chain from seed {}", args.pipeline, args.nodes, args.seed));
+    say(&format!("chain:  {} blocks, then a new one every {} ms", grouped(PAST), BLOCK_TIME.as_millis()));
+    say(&format!("faults: {CHAIN_FAULTS}"));
+    say(&format!("work in {}", folder.display()));
+    say("");
+}
+
 fn workplace(args: &DemoArgs) -> std::io::Result<PathBuf> {
     let folder = match &args.dir {
         Some(dir) => dir.clone(),
@@ -119,7 +126,8 @@ fn workplace(args: &DemoArgs) -> std::io::Result<PathBuf> {
     folder.canonicalize()
 }
 
-/// The nodes' configuration: what a user would write, with short leases and paths of the demo's own.
+/// The nodes' configuration: what a user would write, with short leases and paths of the demo's own. The chain's
+/// newHeads, at `ws://` of the same address, have their place beside `endpoints`.
 fn configuration(folder: &Path, endpoint: &str) -> String {
     let folder = folder.display();
     format!(
@@ -149,7 +157,14 @@ pub(super) struct Kills {
 }
 
 /// Lets the chain grow and kills nodes, by the seed; a line a second says how it stands.
-async fn grow_and_kill(args: &DemoArgs, desk: &Desk, chain: &Control, nodes: &mut Nodes, folder: &Path) -> Kills {
+async fn grow_and_kill(
+    args: &DemoArgs,
+    desk: &Desk,
+    plan: &ChainPlan,
+    chain: &Control,
+    nodes: &mut Nodes,
+    folder: &Path,
+) -> Kills {
     let mut rng = StdRng::seed_from_u64(args.seed);
     let mut kills = Kills::default();
     let started = Instant::now();
@@ -164,20 +179,26 @@ async fn grow_and_kill(args: &DemoArgs, desk: &Desk, chain: &Control, nodes: &mu
         let now = Instant::now();
         if now >= next_line {
             next_line = now + Duration::from_secs(1);
-            say(&audit::line(desk, chain.head(), started.elapsed(), nodes.alive(), &kills).await);
+            let so_far = format!("nodes {}  kills {}", nodes.alive(), kills.nodes + kills.redis);
+            say(&audit::line(desk, plan, chain.head(), started.elapsed(), &so_far).await);
         }
         if now >= next_kill {
             next_kill = now + Duration::from_millis(rng.random_range(least..most));
-            if args.chaos && rng.random_ratio(1, 4) && nodes::kill_redis(&folder.join("redis/pid")) {
-                kills.redis += 1;
-                say("        kill -9 redis");
-            } else if let Some(name) = nodes.kill(rng.random_range(0..args.nodes as usize)) {
-                kills.nodes += 1;
-                say(&format!("        kill -9 {name}"));
-            }
+            kill_one(args, &mut rng, &mut kills, nodes, folder);
         }
         nodes.revive(Duration::from_millis(1500));
     }
     nodes.revive(Duration::ZERO);
     kills
+}
+
+/// Kills a node, or with `--chaos` one time in four Redis.
+fn kill_one(args: &DemoArgs, rng: &mut StdRng, kills: &mut Kills, nodes: &mut Nodes, folder: &Path) {
+    if args.chaos && rng.random_ratio(1, 4) && nodes::kill_redis(&folder.join("redis/pid")) {
+        kills.redis += 1;
+        say("        kill -9 redis");
+    } else if let Some(name) = nodes.kill(rng.random_range(0..args.nodes as usize)) {
+        kills.nodes += 1;
+        say(&format!("        kill -9 {name}"));
+    }
 }
