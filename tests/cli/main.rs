@@ -19,6 +19,7 @@ mod signals;
 #[path = "../pipeline/sim.rs"]
 #[allow(dead_code)]
 mod sim;
+mod simulate;
 mod trust;
 
 use std::collections::BTreeSet;
