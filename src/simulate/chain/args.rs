@@ -60,7 +60,7 @@ pub struct ChainArgs {
     /// error=0.01        1 % of requests: HTTP 500, or JSON-RPC error -32603
     /// malformed=0.005   0.5 % of requests: cut off, or another block than was asked for
     /// hole=100..120     these heights are never known, as on a node that lost them: null;
-    ///                   cosmos-rest: HTTP 404
+    ///                   cosmos-rest: HTTP 200 with "block":null
     /// pruned=0..50      these heights were thrown away: error 4444;
     ///                   cosmos-rest: HTTP 500, "is not available, lowest height is 51"
     /// keep=500          only the newest 500 blocks are kept: a horizon that moves with the head

@@ -10,6 +10,10 @@ use crate::messages::heights::Height;
 /// Where the paths begin.
 const ROOT: &str = "/cosmos/base/tendermint/v1beta1/";
 
+/// What a node answers that lost a block within its chain: a success without one.
+const LOST: &[u8] =
+    br#"{"block_id":{"hash":"","part_set_header":{"total":0,"hash":""}},"block":null,"sdk_block":null}"#;
+
 /// An answer: its status and its JSON.
 pub(super) type Reply = (StatusCode, Vec<u8>);
 
@@ -60,7 +64,7 @@ impl Node {
                 // The spelling is the SDK's.
                 refused(StatusCode::BAD_REQUEST, 3, "requested block height is bigger then the chain length")
             }
-            Shown::Lost => refused(StatusCode::NOT_FOUND, 5, &format!("block {height} not found")),
+            Shown::Lost => (StatusCode::OK, LOST.to_vec()),
             Shown::Pruned(lowest) => {
                 let message = format!("height {height} is not available, lowest height is {lowest}");
                 refused(StatusCode::INTERNAL_SERVER_ERROR, 2, &message)
@@ -155,7 +159,8 @@ mod tests {
             (500, Some(format!("height {height} is not available, lowest height is {lowest}")))
         };
         assert_eq!(message("blocks/50"), pruned(50, 51));
-        assert_eq!(message("blocks/51"), (404, Some("block 51 not found".to_owned())));
+        let (status, lost) = ask(&node, "blocks/51", &mut calm());
+        assert_eq!((status, &lost["block"], &lost["block_id"]["hash"]), (200, &Value::Null, &"".into()));
         assert_eq!(message("blocks/105"), pruned(105, 111));
         assert_eq!(message("blocks/61"), (200, None));
         node.advance(1);

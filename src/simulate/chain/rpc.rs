@@ -448,6 +448,8 @@ mod tests {
             let near = json!([{"id": place, "method": "eth_getBlockByNumber", "params": [place, true]}, place]).to_string();
             for request in [&noise[..], near.as_bytes()] {
                 let answer = node().answer(request, &mut calm());
+                // What a WebSocket looks at before.
+                let _ = (order(request), id(request));
                 prop_assert!(answer.is_empty() || serde_json::from_slice::<Value>(&answer).is_ok());
             }
         }

@@ -356,7 +356,7 @@ async fn each_fault_of_a_cosmos_chain_is_seen() {
         ("429=1", "blocks/5", 429, "too many requests"),
         ("error=1", "blocks/5", 500, r#"{"code":13,"message":"internal error","details":[]}"#),
         ("null=1", "blocks/1000", 400, "bigger then the chain length"),
-        ("hole=5", "blocks/5", 404, "block 5 not found"),
+        ("hole=5", "blocks/5", 200, r#""block":null"#),
         ("pruned=1..9", "blocks/5", 500, "height 5 is not available, lowest height is 10"),
         ("keep=100", "blocks/5", 500, "height 5 is not available, lowest height is 901"),
         ("slow=1:5ms", "blocks/5", 200, "migaloo-sim"),
