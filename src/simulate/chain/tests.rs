@@ -9,17 +9,22 @@ use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::{MaybeTlsStream, WebSocketStream, connect_async};
 
 use super::*;
+use crate::config::ChainDialect;
 use crate::messages::block::{Block, Origin};
 use crate::messages::heights::{HeightRange, HeightSet};
-use crate::sources::evm::{EvmOptions, EvmSource};
-use crate::sources::{Absence, ChainSource, Fetched, SourceError};
+use crate::sources::{Absence, Chain, Fetched, SourceError, SourceOptions, open_with};
 
-async fn start(plan: &ChainPlan) -> (Running, EvmSource) {
+/// The served chain, and the real source of its dialect.
+async fn start(plan: &ChainPlan) -> (Running, Chain) {
     let running = serve(plan.clone(), "127.0.0.1:0".parse().expect("an address")).await.expect("serves");
     let rest = Duration::from_millis(5);
     let endpoints = vec![running.url()];
-    let options = EvmOptions { endpoints, batch_heights: 20, rest_min: rest, rest_max: rest, ..EvmOptions::default() };
-    (running, EvmSource::new(options).expect("a source"))
+    let options = SourceOptions { endpoints, batch_heights: 20, rest_min: rest, rest_max: rest, ..Default::default() };
+    let dialect = match plan.network {
+        Network::Evm(_) => ChainDialect::Evm,
+        Network::CosmosRest(_) => ChainDialect::CosmosRest,
+    };
+    (running, open_with(dialect, options).expect("a source"))
 }
 
 fn range(lo: u64, hi: u64) -> HeightRange {
@@ -94,12 +99,25 @@ async fn a_stopped_chain_frees_its_port_and_a_dropped_one_goes_silent() {
 #[tokio::test]
 async fn through_all_faults_only_the_truth_arrives() {
     let faults = "slow=0.05:5ms,null=0.3,error=0.05,malformed=0.1,short_batch=0.3,reorder=0.5".parse().expect("faults");
-    let plan = ChainPlan { blocks: 1000, faults, ..ChainPlan::default() };
+    all_arrives(ChainPlan { blocks: 1000, faults, ..ChainPlan::default() }, "1337", 0).await;
+}
+
+/// The same over the other dialect, which answers one height at a time and begins at height 1.
+#[tokio::test]
+async fn through_all_faults_of_cosmos_rest_only_the_truth_arrives() {
+    let faults = "slow=0.02:5ms,null=0.3,error=0.05,malformed=0.1".parse().expect("faults");
+    let network = Network::CosmosRest("sim-9".to_owned());
+    all_arrives(ChainPlan { blocks: 300, network, faults, ..ChainPlan::default() }, "sim-9", 1).await;
+}
+
+async fn all_arrives(plan: ChainPlan, chain_id: &str, lowest: Height) {
     let (running, source) = start(&plan).await;
-    source.expect_chain("1337");
+    source.expect_chain(chain_id);
     let (chain, deadline) = (SimChain::new(&plan), Instant::now() + Duration::from_secs(60));
     let (mut held, mut absent, mut failed) = (HeightSet::new(), 0, 0);
-    while let Some(asked) = held.gaps(range(0, 1000)).ranges().first().and_then(|gap| gap.chunks(100).next()) {
+    while let Some(asked) =
+        held.gaps(range(lowest, plan.blocks)).ranges().first().and_then(|gap| gap.chunks(100).next())
+    {
         assert!(Instant::now() < deadline, "{} blocks so far", held.count());
         let fetched = source.blocks(asked).await.unwrap_or_else(|_| {
             failed += 1;
