@@ -127,10 +127,7 @@ impl BlockFiles {
     /// Reads all files of a range of at most [`READ_HEIGHTS_MAX`] heights, ascending; one listing per folder. Heights
     /// without a file have an empty list.
     pub async fn read_range(&self, range: HeightRange) -> Result<Vec<(Height, Vec<StoredBlock>)>, SinkError> {
-        if range.count() > READ_HEIGHTS_MAX {
-            let reason = format!("the range {range} has more than {READ_HEIGHTS_MAX} heights; read it in chunks");
-            return Err(SinkError::refused(&self.room.blocks, reason));
-        }
+        self.bounded(range, READ_HEIGHTS_MAX)?;
         self.look(move |room| {
             let mut all = Vec::new();
             let mut listing = (u64::MAX, Listing::new());
@@ -166,10 +163,7 @@ impl BlockFiles {
         range: HeightRange,
         top: Option<BlockHash>,
     ) -> Result<Vec<(Height, Verdict)>, SinkError> {
-        if range.count() > CHECK_HEIGHTS_MAX {
-            let reason = format!("the range {range} has more than {CHECK_HEIGHTS_MAX} heights; check it in chunks");
-            return Err(SinkError::refused(&self.room.blocks, reason));
-        }
+        self.bounded(range, CHECK_HEIGHTS_MAX)?;
         self.look(move |room| room.judge().range(range, top)).await
     }
 
@@ -243,7 +237,16 @@ impl BlockFiles {
         .await
     }
 
-    async fn look<T: Send + 'static>(
+    /// Refuses a range that is longer than what one call takes.
+    pub(super) fn bounded(&self, range: HeightRange, heights_max: u64) -> Result<(), SinkError> {
+        if range.count() <= heights_max {
+            return Ok(());
+        }
+        let reason = format!("the range {range} has more than {heights_max} heights; go through it in chunks");
+        Err(SinkError::refused(&self.room.blocks, reason))
+    }
+
+    pub(super) async fn look<T: Send + 'static>(
         &self,
         work: impl FnOnce(&Room) -> Result<T, SinkError> + Send + 'static,
     ) -> Result<T, SinkError> {
@@ -277,49 +280,13 @@ impl BlockFiles {
 
 #[cfg(test)]
 mod tests {
-    use super::super::block_names::BlockPaths;
     use super::super::durable::Placed;
+    use super::super::fixtures::{block, block_with, count, hash, open, parse, paths};
     use super::*;
-    use crate::messages::block::Origin;
-    use bytes::Bytes;
     use std::fs;
     use std::path::PathBuf;
     use std::process::Command;
     use std::time::Instant;
-
-    fn hash(text: &str) -> BlockHash {
-        BlockHash::new(text).expect("a hash")
-    }
-
-    /// A block of the test's chain: its JSON has the members of its identity, and whatever `extra` adds to it.
-    fn block_with(height: Height, own: &str, parent: &str, extra: &str) -> Block {
-        let raw = format!(r#"{{"height":{height},"hash":"{own}","parent":"{parent}","time":7{extra}}}"#);
-        Block {
-            id: BlockRef { height, hash: hash(own), parent: hash(parent), time: 7 },
-            raw: Bytes::from(raw),
-            origin: Origin::default(),
-        }
-    }
-
-    fn block(height: Height) -> Block {
-        block_with(height, &format!("b{height}"), &format!("b{}", height.saturating_sub(1)), "")
-    }
-
-    fn parse(raw: &[u8]) -> Result<BlockRef, String> {
-        serde_json::from_slice(raw).map_err(|e| e.to_string())
-    }
-
-    fn open(root: &Path, incarnation: &str) -> BlockFiles {
-        BlockFiles::open(root, incarnation, parse, 4).expect("a store")
-    }
-
-    fn paths(root: &Path, block: &Block) -> BlockPaths {
-        BlockPaths::new(&root.join("blocks"), block.id.height, &block.id.hash).expect("paths")
-    }
-
-    fn count(folder: PathBuf) -> usize {
-        fs::read_dir(folder).expect("listed").count()
-    }
 
     async fn verdict(store: &BlockFiles, height: Height) -> Verdict {
         store.check(height, None).await.expect("checked")

@@ -83,6 +83,14 @@ impl BlockMeta {
         serde_json::from_slice(line).map_err(|e| format!("its meta file cannot be read: {e}"))
     }
 
+    /// Insists on the block that the name beside it says.
+    pub(super) fn speaks_of(self, height: Height, hash: &BlockHash) -> Result<Self, String> {
+        if (self.height, &self.hash) == (height, hash) {
+            return Ok(self);
+        }
+        Err(format!("its meta file speaks of block {} {}, not {height} {hash}", self.height, self.hash))
+    }
+
     /// As it stands in the file.
     pub(super) fn line(&self) -> Vec<u8> {
         // Cannot fail: the struct has neither maps with other keys than text nor values that refuse to serialise.

@@ -3,6 +3,7 @@
 //! | file | what it is for |
 //! |---|---|
 //! | [`block_files`] | the block store: store, read, check, discard |
+//! | `block_list` | what stands in a range: heights by names alone, lines, several of a height, blocks to adopt |
 //! | `block_room` | one block on its way in, step by step, and what a crash leaves at each |
 //! | `block_check` | what stands at a height, judged by its bytes, its digest and its parent links |
 //! | `block_meta` | the line beside each block: its identity and the digest of its bytes |
@@ -13,10 +14,13 @@
 
 mod block_check;
 pub mod block_files;
+mod block_list;
 mod block_meta;
 mod block_names;
 mod block_room;
 mod durable;
+#[cfg(test)]
+mod fixtures;
 pub mod store_marker;
 mod trash;
 
@@ -27,6 +31,7 @@ use rustix::io::Errno;
 
 pub use block_check::{StoredBlock, Verdict};
 pub use block_files::{BlockFiles, ParseBlock, Stored};
+pub use block_list::{Adoptable, AlteredBlock, BlockEntry, LIST_HEIGHTS_MAX, PRESENT_HEIGHTS_MAX};
 pub use block_meta::{BlockMeta, Digest};
 pub use store_marker::{Claim, MarkerVerdict, StoreMarker};
 
