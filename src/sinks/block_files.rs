@@ -283,6 +283,7 @@ mod tests {
     use super::super::durable::Placed;
     use super::super::fixtures::{block, block_with, count, hash, open, parse, paths};
     use super::*;
+    use crate::messages::block::Origin;
     use std::fs;
     use std::path::PathBuf;
     use std::process::Command;
@@ -328,6 +329,24 @@ mod tests {
         assert_eq!(fs::read(paths(root.path(), &first).block).expect("the file"), first.raw);
         assert_eq!(verdict(&store, 5).await, Verdict::Good(first.id));
         assert_eq!(count(root.path().join("trash")), 0);
+    }
+
+    #[tokio::test]
+    async fn the_line_names_the_endpoint_only_of_bytes_that_it_sent() {
+        let root = tempfile::tempdir().expect("a folder");
+        let store = open(root.path(), "a");
+        let from = |endpoint: &str| Block {
+            origin: Origin { endpoint: endpoint.to_owned(), attempt: 1, millis: 20 },
+            ..block(5)
+        };
+        let meta = async || store.read(5).await.expect("read")[0].meta.clone().expect("a line");
+        store.store(vec![from("http://one")]).await.expect("stored");
+        assert_eq!((meta().await.endpoint.as_deref(), meta().await.fetched_ms), (Some("http://one"), Some(20)));
+        store.store(vec![from("http://two")]).await.expect("found");
+        assert_eq!(meta().await.endpoint.as_deref(), Some("http://one"), "the first line stays");
+        fs::remove_file(paths(root.path(), &block(5)).meta).expect("a store that was cut");
+        store.store(vec![from("http://two")]).await.expect("completed");
+        assert_eq!(meta().await.endpoint, None, "whoever sent the bytes that stood there is not known");
     }
 
     #[tokio::test]

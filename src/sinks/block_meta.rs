@@ -5,11 +5,14 @@ use std::fmt;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use crate::messages::block::{BlockHash, BlockRef};
+use crate::messages::block::{BlockHash, BlockRef, Origin};
 use crate::messages::heights::Height;
 
-/// The longest line that is read; ours are below 600 bytes.
+/// The longest line that is read; ours are far below.
 pub(super) const META_BYTES_MAX: u64 = 16 * 1024;
+
+/// The longest name of an endpoint that is written: in JSON at most six times as long, so that each line can be read.
+const ENDPOINT_CHARS_MAX: usize = 500;
 
 /// The BLAKE3 digest of a block's raw bytes; written as 64 lower-case hexadecimal digits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -62,6 +65,16 @@ pub struct BlockMeta {
     pub blake3: Digest,
     /// When this line was written (RFC 3339, UTC), by this host's clock; for people only.
     pub stored_at: String,
+    /// The endpoint that sent these bytes, without credentials. None in lines of older versions, and where the bytes
+    /// stood there before this line was written.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub endpoint: Option<String>,
+    /// The request that brought them, counted from 1 within its call.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub attempt: Option<u32>,
+    /// How long that request took, in milliseconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fetched_ms: Option<u64>,
 }
 
 impl BlockMeta {
@@ -75,7 +88,19 @@ impl BlockMeta {
             bytes,
             blake3: digest,
             stored_at: Timestamp::now().to_string(),
+            endpoint: None,
+            attempt: None,
+            fetched_ms: None,
         }
+    }
+
+    /// With how the bytes came here; nothing where nobody was asked.
+    pub(super) fn came_by(mut self, origin: &Origin) -> Self {
+        if !origin.endpoint.is_empty() {
+            self.endpoint = Some(clipped(&origin.endpoint));
+            (self.attempt, self.fetched_ms) = (Some(origin.attempt), Some(origin.millis));
+        }
+        self
     }
 
     /// Reads a line back.
@@ -99,7 +124,8 @@ impl BlockMeta {
         line
     }
 
-    /// Whether both speak of the same block and the same bytes; when the line was written does not matter.
+    /// Whether both speak of the same block and the same bytes; when the line was written and how the bytes came does
+    /// not matter.
     pub(super) fn agrees(&self, truth: &BlockMeta) -> Result<(), String> {
         let differs = |what: &str, here: &dyn fmt::Display, there: &dyn fmt::Display| {
             Err(format!("its meta file says {what} {here}, the file has {there}"))
@@ -126,6 +152,10 @@ impl BlockMeta {
     }
 }
 
+fn clipped(endpoint: &str) -> String {
+    endpoint.chars().take(ENDPOINT_CHARS_MAX).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -148,6 +178,28 @@ mod tests {
         assert_eq!(BlockMeta::parse(&line), Ok(meta));
         let value: serde_json::Value = serde_json::from_slice(&line).expect("JSON");
         assert_eq!((value["height"].as_u64(), value["blake3"].as_str()), (Some(5), Some(ABC)));
+    }
+
+    #[test]
+    fn the_line_says_how_the_bytes_came_and_old_lines_are_read() {
+        let origin = |endpoint: &str| Origin { endpoint: endpoint.to_owned(), attempt: 2, millis: 34 };
+        let told = meta().came_by(&origin("http://node.example:8545"));
+        let value: serde_json::Value = serde_json::from_slice(&told.line()).expect("JSON");
+        assert_eq!(value["endpoint"].as_str(), Some("http://node.example:8545"));
+        assert_eq!((value["attempt"].as_u64(), value["fetched_ms"].as_u64()), (Some(2), Some(34)));
+        assert_eq!(BlockMeta::parse(&told.line()), Ok(told.clone()));
+        assert_eq!((told.agrees(&meta()), meta().agrees(&told)), (Ok(()), Ok(())), "how it came is no part of it");
+
+        let old = format!(
+            r#"{{"height":5,"hash":"0xab","parent":"0xaa","time":7,"bytes":3,"blake3":"{ABC}","stored_at":"2026-01-01T00:00:00Z"}}"#
+        );
+        let old = BlockMeta::parse(old.as_bytes()).expect("a line of an older version");
+        assert_eq!((&old.endpoint, old.attempt, old.fetched_ms), (&None, None, None));
+        let nobody = String::from_utf8(meta().came_by(&Origin::default()).line()).expect("text");
+        assert!(!nobody.contains("endpoint"), "{nobody}");
+
+        let longest = meta().came_by(&origin(&"\u{1}".repeat(100_000)));
+        assert!((longest.line().len() as u64) < META_BYTES_MAX, "every line that is written can be read");
     }
 
     #[test]

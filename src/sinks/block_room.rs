@@ -71,6 +71,8 @@ impl Room {
             }
             Ok(BlockMeta::new(&there, raw.len() as u64, Digest::of(raw)))
         })?;
+        // Bytes that stood there came by another way than the ones that were offered.
+        let meta = if found { meta } else { meta.came_by(&block.origin) };
         self.settle(&paths.meta, &meta.line(), META_BYTES_MAX, |line| BlockMeta::parse(line)?.agrees(&meta))?;
         let id = BlockRef { height: meta.height, hash: meta.hash, parent: meta.parent, time: meta.time };
         Ok(Stored { id, bytes: meta.bytes, digest: meta.blake3, found })
