@@ -89,6 +89,7 @@ fn blocks(s: &mut Section<'_>) -> BlocksSettings {
         start: start(s),
         end: optional_height(s, "end"),
         store: store(s),
+        zstd_level: zstd_level(s),
         confirmations: s.number("confirmations", 1..=512, ""),
         poll: s.millis("poll_ms", 10..=3_600_000),
         finality: finality(s, chain),
@@ -121,6 +122,13 @@ fn store(s: &mut Section<'_>) -> PathBuf {
         s.missing("store", "name a folder of its own, for example store = \"data/blocks/mainnet\"");
     }
     store.unwrap_or_default()
+}
+
+fn zstd_level(s: &mut Section<'_>) -> Option<i32> {
+    let packs = s.word("compression", &[("none", false), ("zstd", true)]).unwrap_or(false);
+    // Read in any case: a level that no run could use is a fault today.
+    let level = i32::try_from(s.count("compression_level", 1..=19)).ok();
+    level.filter(|_| packs)
 }
 
 fn dialect(text: &str) -> Result<ChainDialect, String> {

@@ -193,6 +193,9 @@ pub struct BlocksSettings {
     pub end: Option<Height>,
     /// Folder for the blocks; no other pipeline has it, or one inside it.
     pub store: PathBuf,
+    /// At which level new blocks are packed with zstd, 1 to 19; none: they are stored as they came. From `compression`
+    /// and `compression_level`.
+    pub zstd_level: Option<i32>,
     /// Depth below the head at which a block counts as final; 1 to 512.
     pub confirmations: u64,
     /// What says that a block is final; always [`FinalityRule::Count`] where the dialect is not EVM.

@@ -168,6 +168,19 @@ fn every_fault_names_its_place_and_its_remedy() {
 }
 
 #[test]
+fn blocks_are_packed_only_when_told() {
+    for (lines, level) in [
+        ("", None),
+        ("compression_level = 19", None),
+        ("compression = \"zstd\"", Some(3)),
+        ("compression = \"zstd\"\ncompression_level = 19", Some(19)),
+    ] {
+        let settings = Settings::from_text("a.toml", &format!("{CHAIN}{lines}")).expect(lines);
+        assert_eq!(settings.blocks["main"].zstd_level, level, "{lines}");
+    }
+}
+
+#[test]
 fn every_fault_of_a_chain_is_refused() {
     for (line, expected) in [
         (
@@ -185,6 +198,8 @@ fn every_fault_of_a_chain_is_refused() {
             "chain_id = \"main\"",
             "blocks.main.chain_id = \"main\": must be the number of the chain, 1 or \"0x1\", or \"\" for any",
         ),
+        ("compression = \"gzip\"", "blocks.main.compression = \"gzip\": must be \"none\" or \"zstd\""),
+        ("compression_level = 20", "blocks.main.compression_level = 20: must be a whole number, 1 to 19"),
         ("confirmation = 5", "blocks.main.confirmation: unknown key; did you mean `confirmations`?"),
     ] {
         assert_eq!(headlines(&report(&format!("{CHAIN}{line}"))), [format!("a.toml:5: {expected}")], "{line}");

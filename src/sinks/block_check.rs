@@ -1,6 +1,6 @@
 //! What stands at a height: judged by the bytes, the digest beside them, and the parent links.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
 
@@ -9,6 +9,7 @@ use crate::messages::heights::{Height, HeightRange};
 
 use super::SinkError;
 use super::block_files::{BLOCK_BYTES_MAX, ParseBlock};
+use super::block_form::Form;
 use super::block_meta::{BlockMeta, Digest, META_BYTES_MAX};
 use super::block_names::{BlockPaths, Listing, folder_of, folder_range, list};
 use super::durable::Opened;
@@ -61,7 +62,7 @@ impl Verdict {
 pub struct StoredBlock {
     /// The hash in its name.
     pub hash: BlockHash,
-    /// Its bytes, good or not; empty if it is larger than [`BLOCK_BYTES_MAX`].
+    /// Its raw bytes, good or not; empty if they cannot be unpacked, or are larger than [`BLOCK_BYTES_MAX`].
     pub raw: Bytes,
     /// The line beside it, if there is one that can be read.
     pub meta: Option<BlockMeta>,
@@ -79,30 +80,49 @@ pub(super) struct Judge<'a> {
 }
 
 impl Judge<'_> {
-    /// Judges the file of one block; none if there is no such file. The second value keeps the file open.
-    pub(super) fn file(self, height: Height, hash: &BlockHash) -> Result<Option<(StoredBlock, Opened)>, SinkError> {
+    /// Judges the file of one block; none if there is no such file. Where it stands in both forms, the good one counts.
+    /// The second value keeps the files that were looked at open.
+    pub(super) fn file(self, height: Height, hash: &BlockHash) -> Result<Option<(StoredBlock, Looked)>, SinkError> {
         let paths = BlockPaths::new(self.blocks, height, hash)?;
-        let Some(mut opened) = Opened::read(&paths.block, BLOCK_BYTES_MAX)? else { return Ok(None) };
-        let raw = std::mem::replace(&mut opened.bytes, Ok(Vec::new()));
+        let standing = standing(&paths)?;
+        if standing.is_empty() {
+            return Ok(None);
+        }
         let line = Opened::read(&paths.meta, META_BYTES_MAX)?;
         let meta = line.map(|l| l.bytes.and_then(|bytes| BlockMeta::parse(&bytes)));
-        let id = match &raw {
-            Ok(raw) => self.identify(height, hash, raw),
-            Err(reason) => Err(reason.clone()),
-        };
-        let raw = Bytes::from(raw.unwrap_or_default());
-        let altered = |reason: &str| Verdict::Altered { hash: hash.clone(), reason: reason.to_owned() };
-        let verdict = match (id, &meta) {
-            (Err(reason), _) => altered(&reason),
-            (Ok(_), Some(Err(reason))) => altered(reason),
+        let mut best: Option<(Vec<u8>, Verdict)> = None;
+        let mut looked = Looked::new();
+        for (form, opened, raw) in standing {
+            let verdict = match &raw {
+                Ok(raw) => self.judge(height, hash, raw, meta.as_ref()),
+                Err(reason) => Verdict::Altered { hash: hash.clone(), reason: reason.clone() },
+            };
+            if best.as_ref().is_none_or(|(_, known)| rank(&verdict) < rank(known)) {
+                best = Some((raw.unwrap_or_default(), verdict));
+            }
+            looked.push((paths.of(form).to_owned(), opened));
+        }
+        let block = best.map(|(raw, verdict)| StoredBlock {
+            hash: hash.clone(),
+            raw: Bytes::from(raw),
+            meta: meta.and_then(Result::ok),
+            verdict,
+        });
+        Ok(block.map(|block| (block, looked)))
+    }
+
+    /// Judges raw bytes and the line about them.
+    fn judge(self, height: Height, hash: &BlockHash, raw: &[u8], meta: Option<&Result<BlockMeta, String>>) -> Verdict {
+        let altered = |reason: String| Verdict::Altered { hash: hash.clone(), reason };
+        match (self.identify(height, hash, raw), meta) {
+            (Err(reason), _) => altered(reason),
+            (Ok(_), Some(Err(reason))) => altered(reason.clone()),
             (Ok(id), None) => Verdict::NoDigest(id),
-            (Ok(id), Some(Ok(meta))) => match meta.agrees(&BlockMeta::new(&id, raw.len() as u64, Digest::of(&raw))) {
+            (Ok(id), Some(Ok(meta))) => match meta.agrees(&BlockMeta::new(&id, raw.len() as u64, Digest::of(raw))) {
                 Ok(()) => Verdict::Good(id),
-                Err(reason) => altered(&reason),
+                Err(reason) => altered(reason),
             },
-        };
-        let block = StoredBlock { hash: hash.clone(), raw, meta: meta.and_then(Result::ok), verdict };
-        Ok(Some((block, opened)))
+        }
     }
 
     /// Parses raw bytes and insists on the block that their name says.
@@ -162,6 +182,33 @@ impl Judge<'_> {
         }
         verdicts.reverse();
         Ok(verdicts)
+    }
+}
+
+/// Files that were looked at, each with its path; kept open, so that they can be told from ones that come after them.
+pub(super) type Looked = Vec<(PathBuf, Opened)>;
+
+/// A form that a block stands in: its open file, and its raw bytes, or what is wrong with it.
+pub(super) type Standing = (Form, Opened, Result<Vec<u8>, String>);
+
+/// The forms that a block stands in; usually one.
+pub(super) fn standing(paths: &BlockPaths) -> Result<Vec<Standing>, SinkError> {
+    let mut standing = Vec::new();
+    for form in Form::ALL {
+        let Some(mut opened) = Opened::read(paths.of(form), BLOCK_BYTES_MAX)? else { continue };
+        let file = std::mem::replace(&mut opened.bytes, Ok(Vec::new()));
+        let raw = file.and_then(|file| form.unpack(file, BLOCK_BYTES_MAX));
+        standing.push((form, opened, raw));
+    }
+    Ok(standing)
+}
+
+/// Of two forms of one block, the one with the lower rank counts.
+fn rank(verdict: &Verdict) -> u8 {
+    match verdict {
+        Verdict::Good(_) => 0,
+        Verdict::NoDigest(_) => 1,
+        Verdict::Altered { .. } | Verdict::Missing | Verdict::Other { .. } | Verdict::Several(_) => 2,
     }
 }
 

@@ -10,6 +10,7 @@ use crate::messages::heights::{Height, HeightRange, HeightSet};
 use super::SinkError;
 use super::block_check::{Judge, Verdict, hashes_at};
 use super::block_files::{BlockFiles, CHECK_HEIGHTS_MAX};
+use super::block_form::Form;
 use super::block_meta::{BlockMeta, META_BYTES_MAX};
 use super::block_names::{BlockPaths, Listing, folder_of, folder_range, list};
 use super::durable::Opened;
@@ -28,7 +29,7 @@ pub struct BlockEntry {
     pub height: Height,
     /// The hash in its name.
     pub hash: BlockHash,
-    /// Its file, from the store's folder: `blocks/0000000000/0000000000005-0xab.json`.
+    /// Its file, from the store's folder: `blocks/0000000000/0000000000005-0xab.json`, or with `.zst` where it is packed.
     pub file: String,
     /// The line beside it; else why there is none that counts.
     pub meta: Result<BlockMeta, String>,
@@ -181,7 +182,11 @@ fn entries_at(blocks: &Path, height: Height, hashes: &[&BlockHash]) -> Result<Ve
                 Err("no meta file stands beside it: its store was cut; storing the block again completes it".into())
             }
         };
-        let file = paths.block.strip_prefix(blocks.parent().unwrap_or(blocks)).unwrap_or(&paths.block);
+        // The form that the line names, if it stands there; else the one that does.
+        let named = meta.as_ref().ok().and_then(|meta: &BlockMeta| meta.compression);
+        let mut forms = named.into_iter().chain(Form::ALL);
+        let file = paths.of(forms.find(|form| paths.of(*form).is_file()).unwrap_or(Form::Plain));
+        let file = file.strip_prefix(blocks.parent().unwrap_or(blocks)).unwrap_or(file);
         let (hash, file) = (hash.clone(), file.display().to_string());
         Ok(BlockEntry { height, hash, file, meta, several: hashes.len() > 1 })
     };
@@ -202,9 +207,9 @@ mod tests {
         let blocks = held.iter().flat_map(|(lo, hi)| (*lo..=*hi).map(block)).collect();
         store.store(blocks).await.expect("stored");
         // Altered bytes do not matter here; a block without its meta is not present, a meta without its block neither.
-        fs::write(paths(root.path(), &block(1_000)).block, b"altered").expect("altered");
+        fs::write(paths(root.path(), &block(1_000)).plain, b"altered").expect("altered");
         fs::remove_file(paths(root.path(), &block(1_001)).meta).expect("removed");
-        fs::remove_file(paths(root.path(), &block(1_002)).block).expect("removed");
+        fs::remove_file(paths(root.path(), &block(1_002)).plain).expect("removed");
         fs::write(root.path().join("blocks/0000000001/notes.txt"), b"mine").expect("written");
         let present = store.present(range(997, 3_001)).await.expect("listed");
         let expected = [range(997, 1_000), range(1_003, 1_005), range(1_007, 1_007), range(3_000, 3_001)];
@@ -223,12 +228,12 @@ mod tests {
         blocks.push(block_with(1_005, "torn", "b1004", ""));
         store.store(blocks).await.expect("stored");
         let path = |height, own: &str| paths(root.path(), &block_with(height, own, "p", ""));
-        fs::write(path(999, "b999").block, b"{").expect("torn");
-        fs::write(path(1_001, "b1001").block, &block_with(1_001, "b1001", "b1000", r#","forged":1"#).raw)
+        fs::write(path(999, "b999").plain, b"{").expect("torn");
+        fs::write(path(1_001, "b1001").plain, &block_with(1_001, "b1001", "b1000", r#","forged":1"#).raw)
             .expect("forged");
         fs::remove_file(path(1_002, "b1002").meta).expect("a store that was cut");
-        fs::write(path(1_004, "b1004").block, &block(1_007).raw).expect("another block");
-        fs::write(path(1_005, "torn").block, b"").expect("torn");
+        fs::write(path(1_004, "b1004").plain, &block(1_007).raw).expect("another block");
+        fs::write(path(1_005, "torn").plain, b"").expect("torn");
         let found = store.adoptable(range(998, 1_007)).await.expect("judged");
         let good: Vec<_> = [998, 1_000, 1_005, 1_006, 1_007].into_iter().map(|h| block(h).id).collect();
         assert_eq!(found.good, good);

@@ -8,6 +8,8 @@ use serde::{Deserialize, Serialize};
 use crate::messages::block::{BlockHash, BlockRef, Origin};
 use crate::messages::heights::Height;
 
+use super::block_form::Form;
+
 /// The longest line that is read; ours are far below.
 pub(super) const META_BYTES_MAX: u64 = 16 * 1024;
 
@@ -59,9 +61,9 @@ pub struct BlockMeta {
     pub parent: BlockHash,
     /// Seconds since 1970, as the block says.
     pub time: i64,
-    /// Size of the raw file.
+    /// Size of the raw bytes, as the node sent them.
     pub bytes: u64,
-    /// Digest of the raw file.
+    /// Digest of the raw bytes.
     pub blake3: Digest,
     /// When this line was written (RFC 3339, UTC), by this host's clock; for people only.
     pub stored_at: String,
@@ -75,6 +77,12 @@ pub struct BlockMeta {
     /// How long that request took, in milliseconds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub fetched_ms: Option<u64>,
+    /// How the bytes stood in the file when this line was written. None in lines of older versions: as they came.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub compression: Option<Form>,
+    /// Size of that file.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stored_bytes: Option<u64>,
 }
 
 impl BlockMeta {
@@ -91,7 +99,15 @@ impl BlockMeta {
             endpoint: None,
             attempt: None,
             fetched_ms: None,
+            compression: None,
+            stored_bytes: None,
         }
+    }
+
+    /// With how the bytes stand in their file.
+    pub(super) fn standing_as(mut self, form: Form, stored_bytes: u64) -> Self {
+        (self.compression, self.stored_bytes) = (Some(form), Some(stored_bytes));
+        self
     }
 
     /// With how the bytes came here; nothing where nobody was asked.
@@ -124,8 +140,8 @@ impl BlockMeta {
         line
     }
 
-    /// Whether both speak of the same block and the same bytes; when the line was written and how the bytes came does
-    /// not matter.
+    /// Whether both speak of the same block and the same bytes; when the line was written, how the bytes came and how they
+    /// are packed does not matter.
     pub(super) fn agrees(&self, truth: &BlockMeta) -> Result<(), String> {
         let differs = |what: &str, here: &dyn fmt::Display, there: &dyn fmt::Display| {
             Err(format!("its meta file says {what} {here}, the file has {there}"))

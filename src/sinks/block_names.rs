@@ -1,7 +1,7 @@
 //! Heights and hashes as file names, and back.
 //!
-//! `blocks/<height / 1000, 10 digits>/<height, 13 digits>-<hash>.json`, with `.meta` beside it. Zero-padded, so that a
-//! plain listing is in order; the hash in the name keeps the two blocks of a reorged height apart.
+//! `blocks/<height / 1000, 10 digits>/<height, 13 digits>-<hash>.json`, or `.json.zst` where it is packed, with `.meta`
+//! beside it. Zero-padded, so that a plain listing is in order; the hash in the name keeps the two blocks of a reorged height apart.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -12,23 +12,27 @@ use crate::messages::block::BlockHash;
 use crate::messages::heights::{HEIGHT_MAX, Height, HeightRange};
 
 use super::SinkError;
+use super::block_form::Form;
 
 /// Heights in one folder: few enough for a quick listing, many enough that a batch syncs one or two folders.
 pub(super) const FOLDER_HEIGHTS: u64 = 1_000;
 
-/// Which of the two files of a block.
+/// Which of the files of a block.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Part {
-    /// The raw upstream bytes.
-    Block,
-    /// The line about them.
+    /// The block, in one of its forms.
+    Block(Form),
+    /// The line about it.
     Meta,
 }
 
 impl Part {
+    const ALL: [Part; 3] = [Part::Block(Form::Plain), Part::Block(Form::Zstd), Part::Meta];
+
     fn extension(self) -> &'static str {
         match self {
-            Part::Block => "json",
+            Part::Block(Form::Plain) => "json",
+            Part::Block(Form::Zstd) => "json.zst",
             Part::Meta => "meta",
         }
     }
@@ -37,7 +41,7 @@ impl Part {
 /// Which files a block has in a listing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(super) struct Parts {
-    /// The raw bytes are there.
+    /// Its bytes are there, in one form or in both.
     pub(super) block: bool,
     /// The line about them is there.
     pub(super) meta: bool,
@@ -46,13 +50,15 @@ pub(super) struct Parts {
 /// The blocks of one folder: by height, then by hash.
 pub(super) type Listing = BTreeMap<Height, BTreeMap<BlockHash, Parts>>;
 
-/// The two files of one block.
+/// The files of one block.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct BlockPaths {
-    /// The folder of both.
+    /// The folder of all.
     pub(super) folder: PathBuf,
-    /// The raw bytes.
-    pub(super) block: PathBuf,
+    /// The bytes as they came.
+    pub(super) plain: PathBuf,
+    /// The same bytes, packed.
+    pub(super) packed: PathBuf,
     /// The line about them.
     pub(super) meta: PathBuf,
 }
@@ -67,10 +73,19 @@ impl BlockPaths {
         }
         let folder = folder_path(blocks, folder_of(height));
         Ok(Self {
-            block: folder.join(file_name(height, hash, Part::Block)),
+            plain: folder.join(file_name(height, hash, Part::Block(Form::Plain))),
+            packed: folder.join(file_name(height, hash, Part::Block(Form::Zstd))),
             meta: folder.join(file_name(height, hash, Part::Meta)),
             folder,
         })
+    }
+
+    /// The file of a form.
+    pub(super) fn of(&self, form: Form) -> &Path {
+        match form {
+            Form::Plain => &self.plain,
+            Form::Zstd => &self.packed,
+        }
     }
 }
 
@@ -97,7 +112,7 @@ fn file_name(height: Height, hash: &BlockHash, part: Part) -> String {
 /// Reads a file name back; none for every name that this program would not have given.
 fn parse_file_name(name: &str) -> Option<(Height, BlockHash, Part)> {
     let (stem, extension) = name.split_once('.')?;
-    let part = [Part::Block, Part::Meta].into_iter().find(|p| p.extension() == extension)?;
+    let part = Part::ALL.into_iter().find(|p| p.extension() == extension)?;
     let (height, hash) = stem.split_once('-')?;
     let height: Height = height.parse().ok().filter(|h| *h <= HEIGHT_MAX)?;
     let hash = BlockHash::new(hash).ok()?;
@@ -124,7 +139,7 @@ pub(super) fn list(blocks: &Path, folder: u64) -> Result<Listing, SinkError> {
         }
         let parts = listing.entry(height).or_default().entry(hash).or_default();
         match part {
-            Part::Block => parts.block = true,
+            Part::Block(_) => parts.block = true,
             Part::Meta => parts.meta = true,
         }
     }
@@ -156,7 +171,8 @@ mod tests {
     #[test]
     fn a_block_has_the_documented_paths() {
         let paths = BlockPaths::new(Path::new("b"), 20_123_456, &hash("0xab")).expect("paths");
-        assert_eq!(paths.block, Path::new("b/0000020123/0000020123456-0xab.json"));
+        assert_eq!(paths.plain, Path::new("b/0000020123/0000020123456-0xab.json"));
+        assert_eq!(paths.packed, Path::new("b/0000020123/0000020123456-0xab.json.zst"));
         assert_eq!(paths.meta, Path::new("b/0000020123/0000020123456-0xab.meta"));
     }
 
@@ -182,6 +198,9 @@ mod tests {
             "0000000000005-.json",
             "0000000000005-0x.ab.json",
             "0000000000005.json",
+            "0000000000005-0xab.zst",
+            "0000000000005-0xab.json.zst.zst",
+            "0000000000005-0xab.meta.zst",
             "9007199254740992-0xab.json",
             "",
         ] {
@@ -200,8 +219,8 @@ mod tests {
 
     proptest! {
         #[test]
-        fn names_survive_a_round_trip(height in 0..=HEIGHT_MAX, text in "[0-9A-Za-z]{1,128}", meta: bool) {
-            let part = if meta { Part::Meta } else { Part::Block };
+        fn names_survive_a_round_trip(height in 0..=HEIGHT_MAX, text in "[0-9A-Za-z]{1,128}", part in 0..3usize) {
+            let part = Part::ALL[part];
             let name = file_name(height, &hash(&text), part);
             prop_assert_eq!(parse_file_name(&name), Some((height, hash(&text), part)));
         }

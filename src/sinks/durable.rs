@@ -64,6 +64,12 @@ impl Scratch {
 
     /// Writes a temporary file and syncs its bytes. It vanishes with the value, unless a crash leaves it for the sweep.
     pub(super) fn write(&self, bytes: &[u8]) -> Result<Temporary, SinkError> {
+        self.draft(bytes)?.sync()
+    }
+
+    /// Writes a temporary file that cannot be placed before it is synced: where several belong together, all are
+    /// written before the first is waited for.
+    pub(super) fn draft(&self, bytes: &[u8]) -> Result<Draft, SinkError> {
         let path = self.folder.join(format!("{}-{}.tmp", self.incarnation, serial()));
         let mut file = OpenOptions::new()
             .write(true)
@@ -72,8 +78,7 @@ impl Scratch {
             .map_err(|e| SinkError::io("create the temporary file", &path, e))?;
         let temporary = Temporary { path };
         file.write_all(bytes).map_err(|e| SinkError::io("write", &temporary.path, e))?;
-        file.sync_data().map_err(|e| SinkError::io("sync", &temporary.path, e))?;
-        Ok(temporary)
+        Ok(Draft { temporary, file })
     }
 
     /// Removes what crashes left: this incarnation's own files (so open a store once in a process, and share it), and
@@ -97,6 +102,21 @@ impl Scratch {
 fn is_old(entry: &fs::DirEntry) -> bool {
     let modified = entry.metadata().and_then(|m| m.modified());
     modified.is_ok_and(|at| SystemTime::now().duration_since(at).is_ok_and(|age| age > TEMPORARY_AGE_MAX))
+}
+
+/// A temporary file whose bytes a power cut may still take.
+#[derive(Debug)]
+pub(super) struct Draft {
+    temporary: Temporary,
+    file: File,
+}
+
+impl Draft {
+    /// Waits until the bytes are durable.
+    pub(super) fn sync(self) -> Result<Temporary, SinkError> {
+        self.file.sync_data().map_err(|e| SinkError::io("sync", &self.temporary.path, e))?;
+        Ok(self.temporary)
+    }
 }
 
 /// A whole file without its name yet.

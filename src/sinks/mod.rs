@@ -6,6 +6,7 @@
 //! | `block_list` | what stands in a range: heights by names alone, lines, several of a height, blocks to adopt |
 //! | `block_room` | one block on its way in, step by step, and what a crash leaves at each |
 //! | `block_check` | what stands at a height, judged by its bytes, its digest and its parent links |
+//! | `block_form` | the bytes as they came, or packed with zstd |
 //! | `block_meta` | the line beside each block: its identity and the digest of its bytes |
 //! | `block_names` | heights and hashes as file names, and back |
 //! | [`store_marker`] | whose folder this is; refuses another pipeline's, or an emptied Redis |
@@ -14,6 +15,7 @@
 
 mod block_check;
 pub mod block_files;
+mod block_form;
 mod block_list;
 mod block_meta;
 mod block_names;
@@ -21,6 +23,8 @@ mod block_room;
 mod durable;
 #[cfg(test)]
 mod fixtures;
+#[cfg(test)]
+mod packed_tests;
 pub mod store_marker;
 mod trash;
 
@@ -31,6 +35,7 @@ use rustix::io::Errno;
 
 pub use block_check::{StoredBlock, Verdict};
 pub use block_files::{BlockFiles, ParseBlock, Stored};
+pub use block_form::Form;
 pub use block_list::{Adoptable, AlteredBlock, BlockEntry, LIST_HEIGHTS_MAX, PRESENT_HEIGHTS_MAX};
 pub use block_meta::{BlockMeta, Digest};
 pub use store_marker::{Claim, MarkerVerdict, StoreMarker};

@@ -91,7 +91,8 @@ pub async fn open_stores(
         claim_store(section, store, link, &pipeline).await?;
         let files =
             BlockFiles::open(&section.store, incarnation.as_str(), sources::parse_block(section.chain), STORE_WRITERS)
-                .map_err(|error| StartError::Refused(error.to_string()))?;
+                .map_err(|error| StartError::Refused(error.to_string()))?
+                .with_zstd(section.zstd_level);
         if section.start == Start::Latest && store.fact(link, &pipeline, "start").await?.is_none() {
             pin_start(&files, store, link, &pipeline).await?;
         }
@@ -100,8 +101,9 @@ pub async fn open_stores(
     Ok(stores)
 }
 
-/// Files written at a time by one node in one store.
-const STORE_WRITERS: usize = 4;
+/// Blocks written at a time by one node in one store. Writers wait for the disk, so a batch of the Collector should be on
+/// its way at once.
+const STORE_WRITERS: usize = 32;
 
 /// After an emptied Redis `start = "latest"` still means what it meant: the lowest block of the store, not the head of
 /// today, or the heights between would be missed in silence.

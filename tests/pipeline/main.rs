@@ -10,6 +10,7 @@ mod faults;
 
 mod oracle;
 mod orders;
+mod packed;
 mod parked;
 mod ranges;
 mod real_node;

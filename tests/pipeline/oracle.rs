@@ -17,7 +17,7 @@ pub struct Held {
     pub hash: String,
 }
 
-/// One block file with the line beside it.
+/// One block file with the line beside it; `raw` is unpacked.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Stored {
     pub path: PathBuf,
@@ -97,15 +97,15 @@ pub fn files(store: &Path) -> BTreeMap<u64, Vec<Stored>> {
     for folder in folders {
         for file in std::fs::read_dir(folder.expect("an entry").path()).expect("a folder") {
             let path = file.expect("an entry").path();
-            if path.extension().is_none_or(|extension| extension != "json") {
-                continue;
-            }
-            let stem = path.file_stem().and_then(|stem| stem.to_str()).expect("a name").to_owned();
+            let name = path.file_name().and_then(|name| name.to_str()).expect("a name");
+            let Some((stem, extension @ ("json" | "json.zst"))) = name.split_once('.') else { continue };
             let (height, hash) = stem.split_once('-').expect("height and hash");
-            let meta = std::fs::read(path.with_extension("meta")).ok();
+            let meta = std::fs::read(path.with_file_name(format!("{stem}.meta"))).ok();
             let meta = meta.map(|line| serde_json::from_slice(&line).expect("JSON"));
             let raw = std::fs::read(&path).expect("a file");
-            let stored = Stored { hash: hash.to_owned(), raw, meta, path };
+            let raw = if extension == "json" { raw } else { zstd::decode_all(&raw[..]).expect("a zstd frame") };
+            let (height, hash, path) = (height.to_owned(), hash.to_owned(), path.clone());
+            let stored = Stored { hash, raw, meta, path };
             all.entry(height.parse().expect("a height")).or_default().push(stored);
         }
     }
