@@ -5,6 +5,8 @@
 //!               | commit                       | commit                    | commit
 //!               v                              v                           v
 //!            checkpoint, held heights <--------+---------------------------+
+//!               | held and final
+//!               +-> Namer --> files by bare height    (where `bare_names` is set)
 //!
 //!  Feeder --[tally_N]--> Tally --> output        (the self-test)
 //! ```
@@ -16,5 +18,6 @@ pub mod collector;
 pub mod feeder;
 pub mod gap_detector;
 pub mod gap_fixer;
+pub mod namer;
 pub mod tally;
 pub mod turn;

@@ -33,7 +33,7 @@ pub(super) fn all_blocks(
     notes: &mut Notes,
 ) -> BTreeMap<String, BlocksSettings> {
     let pipelines = all("blocks", BLOCKS_DEFAULTS, tables, defaults, notes, blocks);
-    separate_stores(&pipelines, notes);
+    separate_folders(&pipelines, notes);
     pipelines
 }
 
@@ -90,6 +90,8 @@ fn blocks(s: &mut Section<'_>) -> BlocksSettings {
         end: optional_height(s, "end"),
         store: store(s),
         zstd_level: zstd_level(s),
+        bare_names: Some(s.path("bare_names")).filter(|path| !path.as_os_str().is_empty()),
+        bare_suffix: s.word("bare_suffix", &[("", ""), (".json", ".json")]).unwrap_or_default(),
         confirmations: s.number("confirmations", 1..=512, ""),
         poll: s.millis("poll_ms", 10..=3_600_000),
         finality: finality(s, chain),
@@ -267,18 +269,25 @@ fn selftest(s: &mut Section<'_>) -> SelftestSettings {
     }
 }
 
-/// Refuses two pipelines with one store, or with one inside the other: each would take the other's files for its own.
-fn separate_stores(pipelines: &BTreeMap<String, BlocksSettings>, notes: &mut Notes) {
-    let stores: Vec<(&String, PathBuf)> = pipelines
-        .iter()
-        .filter(|(_, settings)| !settings.store.as_os_str().is_empty())
-        .map(|(name, settings)| (name, plain(&settings.store)))
+/// Refuses two folders that are one, or one inside the other: each would take the other's files for its own. Folders
+/// are the stores and those of bare names.
+fn separate_folders(pipelines: &BTreeMap<String, BlocksSettings>, notes: &mut Notes) {
+    let stores = pipelines.iter().map(|(name, settings)| (format!("blocks.{name}"), "store", &settings.store));
+    let bare = |(name, settings): (_, &'_ BlocksSettings)| settings.bare_names.clone().map(|folder| (name, folder));
+    let views: Vec<(&String, PathBuf)> = pipelines.iter().filter_map(bare).collect();
+    let views = views.iter().map(|(name, folder)| (format!("blocks.{name}"), "bare_names", folder));
+    let folders: Vec<(String, &str, PathBuf)> = stores
+        .chain(views)
+        .filter(|(.., folder)| !folder.as_os_str().is_empty())
+        .map(|(name, key, folder)| (name, key, plain(folder)))
         .collect();
-    for (index, (name, store)) in stores.iter().enumerate() {
-        let clash = stores[..index].iter().find(|(_, other)| store.starts_with(other) || other.starts_with(store));
-        if let Some((other, _)) = clash {
-            let what = format!("blocks.{other} has this folder, or one inside or around it; give each its own");
-            notes.clash(&format!("blocks.{name}.store"), &what);
+    for (index, (name, key, folder)) in folders.iter().enumerate() {
+        let clash = |other: &&(String, &str, PathBuf)| folder.starts_with(&other.2) || other.2.starts_with(folder);
+        if let Some((other, other_key, _)) = folders[..index].iter().find(clash) {
+            let other =
+                if (*key, *other_key) == ("store", "store") { other.clone() } else { format!("{other}.{other_key}") };
+            let what = format!("{other} has this folder, or one inside or around it; give each its own");
+            notes.clash(&format!("{name}.{key}"), &what);
         }
     }
 }

@@ -196,6 +196,11 @@ pub struct BlocksSettings {
     /// At which level new blocks are packed with zstd, 1 to 19; none: they are stored as they came. From `compression`
     /// and `compression_level`.
     pub zstd_level: Option<i32>,
+    /// Folder in which final blocks also stand under their bare heights; none = nowhere. No store, and no other such
+    /// folder, is this one, or lies inside or around it.
+    pub bare_names: Option<PathBuf>,
+    /// What those names end in.
+    pub bare_suffix: &'static str,
     /// Depth below the head at which a block counts as final; 1 to 512.
     pub confirmations: u64,
     /// What says that a block is final; always [`FinalityRule::Count`] where the dialect is not EVM.

@@ -1,6 +1,7 @@
 //! What a configuration is refused for, word by word, and that no key is forgotten.
 
 use std::collections::BTreeSet;
+use std::path::Path;
 use std::time::Duration;
 
 use proptest::prelude::*;
@@ -181,6 +182,26 @@ fn blocks_are_packed_only_when_told() {
 }
 
 #[test]
+fn bare_names_need_a_folder_of_their_own() {
+    let settings = Settings::from_text("a.toml", CHAIN).expect("off");
+    assert_eq!((&settings.blocks["main"].bare_names, settings.blocks["main"].bare_suffix), (&None, ""));
+    let text = format!("{CHAIN}bare_names = \"data/bare\"\nbare_suffix = \".json\"");
+    let settings = Settings::from_text("a.toml", &text).expect("on");
+    let main = &settings.blocks["main"];
+    assert_eq!((main.bare_names.as_deref(), main.bare_suffix), (Some(Path::new("data/bare")), ".json"));
+    for folder in ["data/main", "data/main/bare", "data", "data/x/../main"] {
+        let report = report(&format!("{CHAIN}bare_names = \"{folder}\""));
+        let what =
+            "blocks.main.bare_names: blocks.main.store has this folder, or one inside or around it; give each its own";
+        assert_eq!(headlines(&report), [format!("a.toml:5: {what}")], "{folder}");
+    }
+    let two = format!("{CHAIN}bare_names = \"bare\"\n{}", CHAIN.replace("main", "other"));
+    let report = report(&format!("{two}bare_names = \"bare/other\""));
+    let what = "blocks.other.bare_names: blocks.main.bare_names has this folder, or one inside or around it";
+    assert!(headlines(&report)[0].contains(what), "{report}");
+}
+
+#[test]
 fn every_fault_of_a_chain_is_refused() {
     for (line, expected) in [
         (
@@ -199,6 +220,7 @@ fn every_fault_of_a_chain_is_refused() {
             "blocks.main.chain_id = \"main\": must be the number of the chain, 1 or \"0x1\", or \"\" for any",
         ),
         ("compression = \"gzip\"", "blocks.main.compression = \"gzip\": must be \"none\" or \"zstd\""),
+        ("bare_suffix = \"json\"", "blocks.main.bare_suffix = \"json\": must be \"\" or \".json\""),
         ("compression_level = 20", "blocks.main.compression_level = 20: must be a whole number, 1 to 19"),
         ("confirmation = 5", "blocks.main.confirmation: unknown key; did you mean `confirmations`?"),
     ] {

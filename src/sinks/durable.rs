@@ -62,6 +62,11 @@ impl Scratch {
         Ok(Self { folder: folder.to_owned(), incarnation: incarnation.to_owned() })
     }
 
+    /// A scratch folder that was opened before, by whoever checked its incarnation.
+    pub(super) fn at(folder: &Path, incarnation: &str) -> Self {
+        Self { folder: folder.to_owned(), incarnation: incarnation.to_owned() }
+    }
+
     /// Writes a temporary file and syncs its bytes. It vanishes with the value, unless a crash leaves it for the sweep.
     pub(super) fn write(&self, bytes: &[u8]) -> Result<Temporary, SinkError> {
         self.draft(bytes)?.sync()

@@ -9,10 +9,13 @@
 //! | `block_form` | the bytes as they came, or packed with zstd |
 //! | `block_meta` | the line beside each block: its identity and the digest of its bytes |
 //! | `block_names` | heights and hashes as file names, and back |
+//! | [`bare_names`] | a view of a store: indented blocks under their bare heights |
+//! | `indent` | JSON as Python indents it |
 //! | [`store_marker`] | whose folder this is; refuses another pipeline's, or an emptied Redis |
 //! | `trash` | where what is superseded waits out the rollback horizon (rule D) |
 //! | `durable` | write aside, sync, link to the name; never over another file |
 
+pub mod bare_names;
 mod block_check;
 pub mod block_files;
 mod block_form;
@@ -23,6 +26,7 @@ mod block_room;
 mod durable;
 #[cfg(test)]
 mod fixtures;
+mod indent;
 #[cfg(test)]
 mod packed_tests;
 pub mod store_marker;
@@ -33,6 +37,7 @@ use std::path::{Path, PathBuf};
 
 use rustix::io::Errno;
 
+pub use bare_names::BareNames;
 pub use block_check::{StoredBlock, Verdict};
 pub use block_files::{BlockFiles, ParseBlock, Stored};
 pub use block_form::Form;

@@ -10,11 +10,12 @@ use crate::actors::collector::{Collector, FollowPlan};
 use crate::actors::feeder::Feeder;
 use crate::actors::gap_detector::{DetectPlan, GapDetector};
 use crate::actors::gap_fixer::{FixPlan, GapFixer};
+use crate::actors::namer::Namer;
 use crate::actors::tally::{Planted, Tally};
 use crate::actors::turn::{self, Unit};
 use crate::config::{BlocksSettings, OnlyFilter, SelftestSettings, Settings, Start};
-use crate::ids::{Address, Kind, PipelineId, UnitId};
-use crate::sinks::BlockFiles;
+use crate::ids::{Address, Kind, PipelineId, RandomId, UnitId};
+use crate::sinks::{BareNames, BlockFiles};
 use crate::sources::{self, Chain};
 use crate::store::lease::Mail;
 use crate::telemetry::endpoints::SourceWatch;
@@ -31,9 +32,11 @@ const FIX_PAUSE_MAX: Duration = Duration::from_secs(5);
 
 /// Every actor address of the configuration, in order: what `--only`, `mailbox` and `send` may name.
 pub fn addresses(settings: &Settings) -> Vec<Address> {
-    let blocks = settings.blocks.keys().flat_map(|name| {
+    let blocks = settings.blocks.iter().flat_map(|(name, section)| {
         let pipeline = PipelineId::new(Kind::Blocks, name);
-        ["collector", "gap_detector", "gap_fixer"].map(|actor| Address::new(&pipeline, actor))
+        let namer = section.bare_names.as_ref().map(|_| "namer");
+        let actors = ["collector", "gap_detector", "gap_fixer"].into_iter().chain(namer);
+        actors.map(|actor| Address::new(&pipeline, actor)).collect::<Vec<_>>()
     });
     let selftests = settings.selftest.iter().flat_map(|(name, selftest)| {
         let pipeline = PipelineId::new(Kind::Selftest, name);
@@ -156,6 +159,7 @@ fn blocks_units(name: &str, section: &BlocksSettings, files: &BlockFiles, settin
         exclusive(UnitId::exclusive(&pipeline, "collector"), collector, settings),
         exclusive(UnitId::exclusive(&pipeline, "gap_detector"), detector, settings),
     ];
+    specs.extend(namer(section, files).map(|namer| exclusive(UnitId::exclusive(&pipeline, "namer"), namer, settings)));
     specs.extend((0..section.slots).map(|slot| UnitSpec {
         id: UnitId::slot(&pipeline, "gap_fixer", slot),
         mail: Mail::Pool,
@@ -164,6 +168,17 @@ fn blocks_units(name: &str, section: &BlocksSettings, files: &BlockFiles, settin
         factory: fixer.clone(),
     }));
     specs
+}
+
+/// The factory of the Namer, where a folder for it is configured.
+fn namer(section: &BlocksSettings, files: &BlockFiles) -> Option<Factory> {
+    let folder = section.bare_names.as_ref()?;
+    let names = BareNames::new(folder, section.bare_suffix, RandomId::new().as_str());
+    let (files, confirmations) = (files.clone(), section.confirmations);
+    Some(Arc::new(move |unit| {
+        let (files, names) = (files.clone(), names.clone());
+        turn::live(Namer { unit, files, names, confirmations, pass: Arc::default() })
+    }))
 }
 
 /// A factory whose actor has a source of its own: its connections live and die with its arbiter.

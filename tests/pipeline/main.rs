@@ -4,6 +4,7 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod bare;
 mod chains;
 mod cosmos;
 mod faults;

@@ -34,17 +34,21 @@ fn an_outage_of_every_endpoint_is_waited_out() {
 }
 
 /// A small file system of its own; unmounted at drop.
-struct SmallDisk {
+pub struct SmallDisk {
     path: std::path::PathBuf,
 }
 
 impl SmallDisk {
     /// None where this user may not mount.
-    fn mount(path: &std::path::Path, size: &str) -> Option<Self> {
+    pub fn mount(path: &std::path::Path, size: &str) -> Option<Self> {
         fs::create_dir_all(path).expect("a folder");
         let options = format!("size={size}");
         let mounted = Command::new("mount").args(["-t", "tmpfs", "-o", &options, "tmpfs"]).arg(path).output();
         mounted.is_ok_and(|done| done.status.success()).then(|| Self { path: path.to_owned() })
+    }
+
+    pub fn path(&self) -> &std::path::Path {
+        &self.path
     }
 }
 
