@@ -1,6 +1,8 @@
 //! The two forms of a block file: the bytes as they came, or packed with zstd; and how to get the bytes back.
 
 use std::io::Read;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, PoisonError};
 
 use serde::{Deserialize, Serialize};
 use zstd::bulk::Compressor;
@@ -41,14 +43,39 @@ impl Form {
     }
 }
 
-/// Packs raw bytes at a level (1 to 19), with a checksum. None where that would not make them smaller: such bytes are
-/// stored as they came.
-pub(super) fn pack(raw: &[u8], level: i32) -> Result<Option<Vec<u8>>, String> {
-    let fault = |e| format!("it cannot be packed with zstd: {e}");
-    let mut compressor = Compressor::new(level).map_err(fault)?;
-    compressor.include_checksum(true).map_err(fault)?;
-    let packed = compressor.compress(raw).map_err(fault)?;
-    Ok((packed.len() < raw.len()).then_some(packed))
+/// How many blocks of a store are packed at a time: at a high level each takes tens of megabytes.
+const PACKERS_MAX: usize = 4;
+
+/// What packs blocks; its memory is used again.
+#[derive(Default)]
+pub(super) struct Packers {
+    slots: [Mutex<Option<Compressor<'static>>>; PACKERS_MAX],
+    next: AtomicUsize,
+}
+
+impl std::fmt::Debug for Packers {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Packers")
+    }
+}
+
+impl Packers {
+    /// Packs raw bytes at a level (1 to 19), with a checksum. None where that would not make them smaller: such bytes
+    /// are stored as they came.
+    pub(super) fn pack(&self, raw: &[u8], level: i32) -> Result<Option<Vec<u8>>, String> {
+        let fault = |e| format!("it cannot be packed with zstd: {e}");
+        let slot = self.next.fetch_add(1, Ordering::Relaxed) % PACKERS_MAX;
+        // Whatever a panic left of a compressor, each use of it begins a new frame.
+        let mut slot = self.slots[slot].lock().unwrap_or_else(PoisonError::into_inner);
+        let compressor = match &mut *slot {
+            Some(compressor) => compressor,
+            none => none.insert(Compressor::new(level).map_err(fault)?),
+        };
+        compressor.set_compression_level(level).map_err(fault)?;
+        compressor.include_checksum(true).map_err(fault)?;
+        let packed = compressor.compress(raw).map_err(fault)?;
+        Ok((packed.len() < raw.len()).then_some(packed))
+    }
 }
 
 #[cfg(test)]
@@ -57,6 +84,20 @@ mod tests {
     use proptest::prelude::*;
 
     const MAX: u64 = 1 << 20;
+
+    fn pack(raw: &[u8], level: i32) -> Result<Option<Vec<u8>>, String> {
+        Packers::default().pack(raw, level)
+    }
+
+    #[test]
+    fn packers_are_used_again_at_any_level() {
+        let packers = Packers::default();
+        for round in 0..20_i32 {
+            let raw = format!("{round}").repeat(500).into_bytes();
+            let packed = packers.pack(&raw, round % 19 + 1).expect("packed").expect("smaller");
+            assert_eq!(Form::Zstd.unpack(packed, MAX), Ok(raw));
+        }
+    }
 
     #[test]
     fn what_does_not_get_smaller_is_not_packed() {

@@ -24,7 +24,7 @@ use crate::messages::heights::Height;
 use super::SinkError;
 use super::block_check::{Judge, Looked, standing};
 use super::block_files::{BLOCK_BYTES_MAX, ParseBlock, Stored};
-use super::block_form::{Form, pack};
+use super::block_form::{Form, Packers};
 use super::block_meta::{BlockMeta, Digest, META_BYTES_MAX};
 use super::block_names::BlockPaths;
 use super::durable::{Opened, Placed, Scratch, create_folder};
@@ -32,6 +32,9 @@ use super::trash::Trash;
 
 /// How often one name is tried again because others changed it meanwhile.
 const PLACE_ATTEMPTS_MAX: usize = 4;
+
+/// How many blocks that stand there already are read at a time, however many are being written: bounds memory.
+const JUDGES_MAX: usize = 4;
 
 /// How many folders are remembered as durable; forgetting one costs a sync.
 const FOLDERS_KNOWN_MAX: usize = 4_096;
@@ -44,6 +47,9 @@ pub(super) struct Room {
     pub(super) trash: Trash,
     parse: ParseBlock,
     folders_known: Mutex<HashSet<PathBuf>>,
+    packers: Packers,
+    /// Held while what stands under a block's names is read: it may be as large as a block can be.
+    judges: [Mutex<()>; JUDGES_MAX],
 }
 
 impl Room {
@@ -53,7 +59,15 @@ impl Room {
         let trash = Trash::open(&root.join("trash"), incarnation)?;
         let blocks = root.join("blocks");
         create_folder(&blocks)?;
-        Ok(Self { blocks, scratch, trash, parse, folders_known: Mutex::default() })
+        Ok(Self {
+            blocks,
+            scratch,
+            trash,
+            parse,
+            folders_known: Mutex::default(),
+            packers: Packers::default(),
+            judges: Default::default(),
+        })
     }
 
     pub(super) fn judge(&self) -> Judge<'_> {
@@ -77,7 +91,10 @@ impl Room {
             if !there.is_empty() {
                 return self.complete(&paths, &block.id, there).map(|line| stored(line, !placed));
             }
-            let packed = level.and_then(|level| pack(&block.raw, level).transpose()).transpose().map_err(refused)?;
+            let packed = level
+                .and_then(|level| self.packers.pack(&block.raw, level).transpose())
+                .transpose()
+                .map_err(refused)?;
             let (form, file) = packed.as_ref().map_or((Form::Plain, &block.raw[..]), |packed| (Form::Zstd, packed));
             let line = ours.clone().came_by(&block.origin).standing_as(form, file.len() as u64);
             match self.place(&paths, form, file, &line)? {
@@ -114,6 +131,15 @@ impl Room {
     /// The lines that would fit to what stands there under the block's names and is that block. What is not it, or cannot
     /// be synced, moves to the trash.
     fn accepted(&self, paths: &BlockPaths, id: &BlockRef) -> Result<Vec<BlockMeta>, SinkError> {
+        let exists = |form: &Form| {
+            let path = paths.of(*form);
+            path.try_exists().map_err(|e| SinkError::io("look at", path, e))
+        };
+        if !(exists(&Form::Plain)? || exists(&Form::Zstd)?) {
+            return Ok(Vec::new());
+        }
+        let judge = usize::try_from(id.height).unwrap_or_default() % JUDGES_MAX;
+        let _judge = self.judges[judge].lock().unwrap_or_else(PoisonError::into_inner);
         let mut lines = Vec::new();
         for (form, opened, raw) in standing(paths)? {
             let line = raw.and_then(|raw| self.line_of(id, &raw)).and_then(|line| {
@@ -307,7 +333,7 @@ mod tests {
         let paths = paths(root.path(), &own);
         room.create_folder_once(&paths.folder).expect("created");
         // This node named its packed file and looked around; then another node stored the block as it came.
-        let packed = pack(&own.raw, 3).expect("packed").expect("smaller");
+        let packed = Packers::default().pack(&own.raw, 3).expect("packed").expect("smaller");
         fs::write(&paths.packed, packed).expect("written");
         let there = room.accepted(&paths, &own.id).expect("looked");
         room.place(&paths, Form::Plain, &first.raw, &room.line_of(&first.id, &first.raw).expect("a line"))
