@@ -103,7 +103,7 @@ pub async fn open_stores(
 
 /// Blocks written at a time by one node in one store. Writers wait for the disk, so a batch of the Collector should be on
 /// its way at once.
-const STORE_WRITERS: usize = 32;
+pub const STORE_WRITERS: usize = 32;
 
 /// After an emptied Redis `start = "latest"` still means what it meant: the lowest block of the store, not the head of
 /// today, or the heights between would be missed in silence.

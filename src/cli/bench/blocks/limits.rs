@@ -16,9 +16,10 @@ use crate::messages::heights::HeightRange;
 use crate::simulate::chain::{ChainPlan, SimChain};
 use crate::sinks::BlockFiles;
 use crate::sources::{evm, tls};
+use crate::supervisor::node::STORE_WRITERS;
 
 /// Threads that write at a time; as many as a node has for one store.
-const WRITERS: usize = 4;
+const WRITERS: usize = STORE_WRITERS;
 /// Files between two syncs of their folder, in the limit.
 const FOLDER_SYNC_EVERY: usize = 20;
 
