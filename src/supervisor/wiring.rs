@@ -143,6 +143,7 @@ fn blocks_units(name: &str, section: &BlocksSettings, files: &BlockFiles, settin
         tries_max: section.attempts_max,
         pause_min: FIX_PAUSE_MIN,
         pause_max: FIX_PAUSE_MAX,
+        endpoints: section.endpoints.len(),
     };
     let (files_1, files_2, files_3) = (files.clone(), files.clone(), files.clone());
     let collector = with_source(section, move |unit, source| {
@@ -153,7 +154,8 @@ fn blocks_units(name: &str, section: &BlocksSettings, files: &BlockFiles, settin
         turn::live(GapDetector { unit, files, plan, swept })
     });
     let fixer = with_source(section, move |unit, source| {
-        turn::live(GapFixer { unit, source, files: files_3.clone(), plan: fix.clone() })
+        let (files, plan, suspects) = (files_3.clone(), fix.clone(), Arc::default());
+        turn::live(GapFixer { unit, source, files, plan, suspects })
     });
     let mut specs = vec![
         exclusive(UnitId::exclusive(&pipeline, "collector"), collector, settings),

@@ -59,8 +59,10 @@ impl Subject for GapFixerSubject {
             tries_max: 2,
             pause_min: Duration::from_millis(5),
             pause_max: Duration::from_millis(10),
+            endpoints: 1,
         };
-        turn::live(GapFixer { unit, source: self.world.source.clone(), files: self.world.files.clone(), plan })
+        let (source, files, suspects) = (self.world.source.clone(), self.world.files.clone(), Arc::default());
+        turn::live(GapFixer { unit, source, files, plan, suspects })
     }
 
     async fn done(&self, site: &Site) -> Vec<String> {

@@ -4,11 +4,11 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod adoption;
 mod bare;
 mod chains;
 mod cosmos;
 mod faults;
-
 mod oracle;
 mod orders;
 mod packed;
@@ -21,3 +21,4 @@ mod sim;
 mod trouble;
 mod verify;
 mod world;
+

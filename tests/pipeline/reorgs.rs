@@ -181,10 +181,12 @@ impl Stage {
             tries_max: 2,
             pause_min: Duration::from_millis(10),
             pause_max: Duration::from_millis(20),
+            endpoints: 1,
         };
         let files = self.files();
         let factory: Factory = Arc::new(move |unit| {
-            turn::live(GapFixer { unit, source: source.clone(), files: files.clone(), plan: fix.clone() })
+            let (source, files, plan, suspects) = (source.clone(), files.clone(), fix.clone(), Arc::default());
+            turn::live(GapFixer { unit, source, files, plan, suspects })
         });
         let id = UnitId::slot(&self.pipeline, "gap_fixer", 0);
         self.run(id, Mail::Pool, Placement::Shared, factory)

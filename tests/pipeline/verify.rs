@@ -115,7 +115,7 @@ fn damage(world: &World, truth: &SimChain) -> BTreeMap<u64, &'static str> {
 }
 
 /// Puts a block and its line where a store would.
-fn plant(store: &Path, block: &SimBlock) {
+pub fn plant(store: &Path, block: &SimBlock) {
     let folder = store.join(format!("blocks/{:010}", block.height / 1000));
     let path = folder.join(format!("{:013}-{}.json", block.height, block.hash));
     let line = json!({

@@ -2,7 +2,7 @@
 
 use super::GapDetector;
 use crate::actors::turn::Error;
-use crate::messages::block::{BlockHash, Piece};
+use crate::messages::block::{BlockHash, BlockRef, Piece};
 use crate::messages::gap::DetectorMessage;
 use crate::messages::heights::{HEIGHT_MAX, Height, HeightRange, HeightSet};
 use crate::sinks::Verdict;
@@ -90,7 +90,7 @@ impl GapDetector {
         let (mut lo, mut hi) = (bad.lo(), bad.hi());
         let mut below = None;
         while lo > piece.range.lo() {
-            below = self.only_good(lo - 1).await?;
+            below = self.standing(piece, lo - 1).await?;
             if below.is_some() {
                 break;
             }
@@ -110,10 +110,21 @@ impl GapDetector {
         Ok(Effect::Remove { range, below, above })
     }
 
-    /// The hash of the one good block at a height; none if there is none, or more than one.
-    async fn only_good(&self, height: Height) -> Result<Option<BlockHash>, Error> {
+    /// The hash of the block at a height of a held piece, if it can be told for sure: the only good one there, standing
+    /// on the only good one below it. An orphan that stands where the block was lost would pass for it otherwise.
+    async fn standing(&self, piece: &Piece, height: Height) -> Result<Option<BlockHash>, Error> {
+        let Some(block) = self.only_good(height).await? else { return Ok(None) };
+        let below = match height > piece.range.lo() {
+            true => self.only_good(height - 1).await?.map(|below| below.hash),
+            false => Some(piece.parent.clone()),
+        };
+        Ok((below.as_ref() == Some(&block.parent)).then_some(block.hash))
+    }
+
+    /// The one good block at a height; none if there is none, or more than one.
+    async fn only_good(&self, height: Height) -> Result<Option<BlockRef>, Error> {
         let mut good = self.files.read(height).await?.into_iter().filter_map(|stored| match stored.verdict {
-            Verdict::Good(id) => Some(id.hash),
+            Verdict::Good(id) => Some(id),
             Verdict::Missing
             | Verdict::Altered { .. }
             | Verdict::NoDigest(_)
