@@ -5,6 +5,7 @@
 mod support;
 
 mod adoption;
+mod alarms;
 mod bare;
 mod chains;
 mod cosmos;

@@ -16,7 +16,7 @@ use gapless::messages::gap::GapTask;
 use gapless::messages::heights::{Height, HeightRange};
 use gapless::simulate::chain::SimChain;
 use gapless::sinks::BlockFiles;
-use gapless::sources::{Absence, ChainIdentity, ChainSource, Fetched, SourceError, evm};
+use gapless::sources::{Absence, Chain, ChainIdentity, ChainSource, Fetched, SourceError, evm};
 use gapless::store::Store;
 use gapless::store::effect::Outgoing;
 use gapless::store::lease::Mail;
@@ -112,16 +112,18 @@ impl ChainSource for Staged {
     }
 }
 
-struct Stage {
-    redis: RedisServer,
-    folder: tempfile::TempDir,
-    link: Link,
-    store: Store,
-    pipeline: PipelineId,
+/// A Redis, a folder and real units on them.
+pub struct Stage {
+    pub redis: RedisServer,
+    pub folder: tempfile::TempDir,
+    pub link: Link,
+    pub store: Store,
+    pub pipeline: PipelineId,
+    pub metrics: Arc<Metrics>,
 }
 
 impl Stage {
-    async fn new() -> Self {
+    pub async fn new() -> Self {
         let redis = RedisServer::start();
         let mut options = StoreOptions::at(&redis.url());
         options.lease = Duration::from_secs(5);
@@ -132,7 +134,8 @@ impl Stage {
         store.claim_cluster(&link, &store.cluster).await.expect("a cluster id");
         store.mark_pipeline(&link, &pipeline, false).await.expect("a mark");
         store.fact_once(&link, &pipeline, "chain_id", "1337").await.expect("a fact");
-        Self { redis, folder: tempfile::tempdir().expect("a folder"), link, store, pipeline }
+        let (folder, metrics) = (tempfile::tempdir().expect("a folder"), Metrics::new());
+        Self { redis, folder, link, store, pipeline, metrics }
     }
 
     fn files(&self) -> BlockFiles {
@@ -150,7 +153,7 @@ impl Stage {
         };
         let spec = UnitSpec { id, mail, placement, idle_poll: Duration::from_millis(200), factory };
         let options = SupervisorOptions { workers: 1, ..SupervisorOptions::default() };
-        let running = supervisor::start(options, self.store.clone(), &self.link, Metrics::new(), me, vec![spec]);
+        let running = supervisor::start(options, self.store.clone(), &self.link, self.metrics.clone(), me, vec![spec]);
         running.expect("a supervisor").0
     }
 
@@ -173,15 +176,20 @@ impl Stage {
     }
 
     fn fixer(&self, source: Arc<Staged>) -> supervisor::Handle {
+        self.fixer_of(source, 1, 2)
+    }
+
+    /// One slot of the pool on a source of so many endpoints.
+    pub fn fixer_of(&self, source: Chain, endpoints: usize, tries_max: u32) -> supervisor::Handle {
         let fix = FixPlan {
             confirmations: 10,
             task_heights: 200,
             batch: 20,
             capacity: 100,
-            tries_max: 2,
+            tries_max,
             pause_min: Duration::from_millis(10),
             pause_max: Duration::from_millis(20),
-            endpoints: 1,
+            endpoints,
         };
         let files = self.files();
         let factory: Factory = Arc::new(move |unit| {
@@ -208,7 +216,7 @@ impl Stage {
     }
 
     /// Sends a task whose highest height is just final.
-    async fn ask(&self, lo: Height, hi: Height) {
+    pub async fn ask(&self, lo: Height, hi: Height) {
         let head = (hi + 10).to_string();
         self.store.fact_once(&self.link, &self.pipeline, "head", &head).await.expect("a fact");
         let task = GapTask::Fill { range: HeightRange::new(lo, hi).expect("a range"), tries: 0 };
