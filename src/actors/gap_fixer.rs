@@ -25,7 +25,7 @@ use crate::sources::{Chain, Fetched};
 use crate::store::StoreError;
 use crate::store::effect::{Commit, Effect, Outgoing};
 use crate::store::heights::PAGE;
-use crate::telemetry::metrics::PipelineLabels;
+use crate::telemetry::blocks::PipelineLabels;
 use alarm::Mismatch;
 pub use alarm::Suspects;
 use catch::{Came, Catch, Caught, Lack};
@@ -206,13 +206,13 @@ impl GapFixer {
         let metrics = &self.unit.metrics;
         let labels = PipelineLabels { pipeline: self.unit.pipeline().to_string() };
         let (adopted, fetched) = catch.count(&plan.merge.iter().map(|piece| piece.range).collect());
-        metrics.blocks_adopted.get_or_create(&labels).inc_by(adopted);
-        metrics.blocks_fetched.get_or_create(&labels).inc_by(fetched);
+        metrics.blocks.adopted.get_or_create(&labels).inc_by(adopted);
+        metrics.blocks.fetched.get_or_create(&labels).inc_by(fetched);
         if adopted > 0 {
             tracing::debug!(unit = %self.unit.lease.unit(), adopted, "blocks that stood in the store are held again");
         }
         for (range, reason) in &plan.park {
-            metrics.blocks_parked.get_or_create(&labels).inc_by(range.count());
+            metrics.blocks.parked.get_or_create(&labels).inc_by(range.count());
             tracing::error!(unit = %self.unit.lease.unit(), %range, reason, "parked");
         }
     }

@@ -81,6 +81,15 @@ impl HeightRange {
             .step_by(usize::try_from(step).unwrap_or(usize::MAX))
             .map(move |lo| HeightRange { lo, hi: self.hi.min(lo.saturating_add(step - 1)) })
     }
+
+    /// The same pieces as [`HeightRange::chunks`], highest first.
+    pub fn chunks_down(self, count: u64) -> impl Iterator<Item = HeightRange> {
+        let step = count.max(1);
+        (0..self.count().div_ceil(step)).rev().map(move |place| {
+            let lo = self.lo + place * step;
+            HeightRange { lo, hi: self.hi.min(lo.saturating_add(step - 1)) }
+        })
+    }
 }
 
 impl fmt::Display for HeightRange {
@@ -246,6 +255,14 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn pieces_are_the_same_from_both_ends(lo in 0_u64..1_000, count in 1_u64..500, step in 0_u64..60) {
+            let whole = range(lo, lo + count - 1);
+            let mut down: Vec<_> = whole.chunks_down(step).collect();
+            down.reverse();
+            prop_assert_eq!(down, whole.chunks(step).collect::<Vec<_>>());
+        }
+
         /// The set agrees with the plainest one there is, after any history of inserts and removes.
         #[test]
         fn a_set_is_the_set_of_its_heights(steps in prop::collection::vec((any::<bool>(), 0u64..60, 0u64..12), 0..40)) {

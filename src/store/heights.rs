@@ -52,6 +52,22 @@ impl Store {
         members.iter().map(|member| parse_piece(member)).collect()
     }
 
+    /// Held intervals that touch `within`, highest first, at most [`PAGE`]; fewer means that there are no more.
+    pub async fn held_down(
+        &self,
+        link: &Link,
+        pipeline: &PipelineId,
+        within: HeightRange,
+    ) -> Result<Vec<Piece>, StoreError> {
+        let mut cmd = redis::cmd("ZREVRANGEBYSCORE");
+        // One that begins below the range may reach into it: it is the last of these, the others end below.
+        cmd.arg(self.keys.held(pipeline)).arg(within.hi()).arg("-inf").arg("LIMIT").arg(0).arg(PAGE);
+        let row = Row::new("ZREVRANGEBYSCORE", link.call("ZREVRANGEBYSCORE", &cmd).await?)?;
+        let members = row.rest().map(|value| super::reply::text("ZREVRANGEBYSCORE", value));
+        let pieces = members.map(|member| parse_piece(&member?)).collect::<Result<Vec<_>, _>>()?;
+        Ok(pieces.into_iter().take_while(|piece| piece.range.hi() >= within.lo()).collect())
+    }
+
     /// Parked intervals that touch `within`, as [`Store::held`].
     pub async fn parked(
         &self,

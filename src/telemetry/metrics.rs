@@ -11,8 +11,9 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::{Registry, Unit};
 
+use super::blocks::BlocksMetrics;
 use super::endpoints::EndpointMetrics;
-use crate::ids::UnitId;
+use crate::ids::{Kind, UnitId};
 
 /// Which actor of which pipeline.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -106,24 +107,6 @@ pub struct LeaseLabels {
     pub kind: LeaseMove,
 }
 
-/// Which pipeline.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-pub struct PipelineLabels {
-    /// `kind.name`.
-    pub pipeline: String,
-}
-
-/// A contradiction that somebody must look at.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-pub struct AlarmLabels {
-    /// `kind.name`.
-    pub pipeline: String,
-    /// The actor that noticed it, without its slot.
-    pub actor: String,
-    /// `final_link`: a final block that does not link to held ones.
-    pub kind: &'static str,
-}
-
 /// A named point of a turn.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct PointLabels {
@@ -151,14 +134,8 @@ pub struct Metrics {
     pub rollbacks: Family<ActorLabels, Counter>,
     /// Passages of each named point of a turn.
     pub points: Family<PointLabels, Counter>,
-    /// Blocks that stood in the store and are held again without being fetched.
-    pub blocks_adopted: Family<PipelineLabels, Counter>,
-    /// Blocks that were fetched and are held.
-    pub blocks_fetched: Family<PipelineLabels, Counter>,
-    /// Heights that were parked.
-    pub blocks_parked: Family<PipelineLabels, Counter>,
-    /// Blocks that contradicted final ones.
-    pub blocks_alarms: Family<AlarmLabels, Counter>,
+    /// What blocks pipelines did, and what their detectors last saw.
+    pub blocks: BlocksMetrics,
     /// Entries that wait in a mailbox, as last seen.
     pub mailbox_entries: Family<ActorLabels, Gauge>,
     /// Seconds since the oldest waiting entry of a mailbox was sent, as last seen.
@@ -194,10 +171,7 @@ impl Metrics {
             dead_letters: Family::default(),
             rollbacks: Family::default(),
             points: Family::default(),
-            blocks_adopted: Family::default(),
-            blocks_fetched: Family::default(),
-            blocks_parked: Family::default(),
-            blocks_alarms: Family::default(),
+            blocks: BlocksMetrics::default(),
             mailbox_entries: Family::default(),
             mailbox_age_seconds: Family::default(),
             mailbox_dead: Family::default(),
@@ -222,10 +196,7 @@ impl Metrics {
         r.register("dead_letters", "mailbox entries set aside", self.dead_letters.clone());
         r.register("rollbacks", "commits that a failover of redis took back", self.rollbacks.clone());
         r.register("turn_points", "passages of each named point of a turn", self.points.clone());
-        r.register("blocks_adopted", "blocks of the store held again without a request", self.blocks_adopted.clone());
-        r.register("blocks_fetched", "blocks fetched and held", self.blocks_fetched.clone());
-        r.register("blocks_parked", "heights parked with a reason", self.blocks_parked.clone());
-        r.register("blocks_alarms", "blocks that contradicted final ones", self.blocks_alarms.clone());
+        self.blocks.register(r);
         r.register("mailbox_entries", "entries that wait in a mailbox", self.mailbox_entries.clone());
         let help = "age of the oldest entry that waits in a mailbox";
         r.register_with_unit("mailbox_age", help, Unit::Seconds, self.mailbox_age_seconds.clone());
@@ -248,6 +219,9 @@ impl Metrics {
         for reason in [RestartReason::Error, RestartReason::Panic, RestartReason::Hang, RestartReason::Reload] {
             let labels = RestartLabels { pipeline: pipeline.clone(), actor: actor.clone(), reason };
             drop(self.restarts.get_or_create(&labels));
+        }
+        if unit.pipeline.kind == Kind::Blocks {
+            self.blocks.begin_at_zero(&pipeline);
         }
     }
 

@@ -1,5 +1,6 @@
 //! What people and programs see of a running node: log lines and metrics, each name written once.
 
+pub mod blocks;
 pub mod endpoints;
 pub mod logging;
 pub mod metrics;

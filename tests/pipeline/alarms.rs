@@ -9,7 +9,7 @@ use gapless::messages::block::{Block, Origin};
 use gapless::messages::heights::{Height, HeightRange};
 use gapless::simulate::chain::SimChain;
 use gapless::sources::{ChainIdentity, ChainSource, Fetched, SourceError};
-use gapless::telemetry::metrics::AlarmLabels;
+use gapless::telemetry::blocks::AlarmLabels;
 
 use crate::oracle;
 use crate::reorgs::Stage;
@@ -79,7 +79,7 @@ impl ChainSource for Several {
 /// How many alarms the fixer has counted.
 fn alarms(stage: &Stage) -> u64 {
     let (pipeline, actor) = (stage.pipeline.to_string(), "gap_fixer".to_owned());
-    stage.metrics.blocks_alarms.get_or_create(&AlarmLabels { pipeline, actor, kind: "final_link" }).get()
+    stage.metrics.blocks.alarms.get_or_create(&AlarmLabels { pipeline, actor, kind: "final_link" }).get()
 }
 
 /// Both sides of the lie are held.

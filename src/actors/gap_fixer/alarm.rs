@@ -9,7 +9,7 @@ use super::catch::{Came, Catch};
 use crate::actors::turn::Error;
 use crate::messages::heights::Height;
 use crate::store::StoreError;
-use crate::telemetry::metrics::AlarmLabels;
+use crate::telemetry::blocks::AlarmLabels;
 
 /// Places that are remembered at the most; the oldest go first.
 const PLACES_MAX: usize = 256;
@@ -148,7 +148,7 @@ impl GapFixer {
     fn alarm(&self, height: Height, endpoint: &str, reason: &str, is_new: bool) {
         let unit = self.unit.lease.unit();
         let labels = AlarmLabels { pipeline: unit.pipeline.to_string(), actor: unit.actor.clone(), kind: "final_link" };
-        self.unit.metrics.blocks_alarms.get_or_create(&labels).inc();
+        self.unit.metrics.blocks.alarms.get_or_create(&labels).inc();
         if is_new {
             tracing::error!(%unit, height, endpoint, reason, "ALARM: a final block contradicts what is held");
         } else {
