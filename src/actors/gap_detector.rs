@@ -1,29 +1,40 @@
 //! GapDetector: finds what is wanted and neither held, parked nor asked for, and asks for it.
 //!
-//! Reads    held and parked heights, facts `head` and `start`; mailbox `gap_detector` (wake-ups, operators' orders)
-//! Writes   mailbox `gap_fixer` (tasks, as it has room); takes bad blocks out of the held heights; parks and unparks as
-//!          operators order; empties the trash
+//! Reads    held and parked heights, facts `head`, `start`, `endpoints`; names of block files; mailbox `gap_detector`
+//!          (wake-ups, operators' orders)
+//! Writes   mailbox `gap_fixer` (tasks, as it has room); takes lost and bad blocks out of the held heights; parks and
+//!          unparks as operators order, and unparks by itself in time; empties the trash
 //! Promise  every final wanted height is held, parked with a reason, or asked for, again and again as requests age
 //! Crash    nothing but the ages of requests is lost; a height asked for twice is filled once
 
+mod ages;
 mod look;
 mod orders;
+mod reconcile;
 mod repair;
+mod retry;
+mod scan;
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use actix::prelude::*;
 
 use super::turn::crash::CrashPoint;
 use super::turn::{self, Error, Tick, Turn, Unit};
+use crate::config::GapOrder;
 use crate::messages::gap::{DetectorMessage, GapTask};
-use crate::messages::heights::{Height, HeightRange, HeightSet};
+use crate::messages::heights::{Height, HeightRange};
 use crate::sinks::BlockFiles;
 use crate::store::effect::{Commit, Effect, Outgoing};
-use crate::store::heights::PAGE;
-use look::{Decision, DetectorState, Look};
+use crate::telemetry::blocks::PipelineLabels;
+use crate::telemetry::metrics::Metrics;
+use ages::Ages;
+use look::{Decision, DetectorState};
+pub use reconcile::Walks;
+use reconcile::{WALK_PAUSE, Walked, Walking};
 use repair::{Dropped, doubted};
+use retry::Retrying;
 
 /// The actor: handles and bounds only.
 ///
@@ -36,12 +47,38 @@ pub struct GapDetector {
     pub files: BlockFiles,
     /// Its bounds.
     pub plan: DetectPlan,
+    /// Whether this process has compared files and index.
+    pub walks: Arc<Walks>,
     /// When it last emptied the trash; none before the first time.
-    pub swept: Arc<Mutex<Option<Instant>>>,
+    swept: Arc<Mutex<Option<Instant>>>,
+    /// What it remembers beside its checkpoint.
+    memory: Arc<Mutex<Memory>>,
+    /// Shows its figures, and takes them away with it.
+    figures: Arc<Figures>,
+}
+
+/// What a life remembers beside the checkpoint: nothing that is missed when it is lost.
+#[derive(Debug, Default)]
+struct Memory {
+    ages: Option<Ages>,
+    walking: Walking,
+    retrying: Retrying,
+}
+
+/// The figures of the last look, shown while the detector lives here.
+struct Figures {
+    metrics: Arc<Metrics>,
+    pipeline: String,
+}
+
+impl Drop for Figures {
+    fn drop(&mut self) {
+        self.metrics.blocks.forget(&self.pipeline);
+    }
 }
 
 /// The bounds of detection, from `[blocks.NAME]`.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct DetectPlan {
     /// Blocks below the head that only the Collector may write.
     pub confirmations: u64,
@@ -57,6 +94,14 @@ pub struct DetectPlan {
     pub again: Duration,
     /// How long bad and superseded files wait in the trash: a failover may forget that much.
     pub rollback_horizon: Duration,
+    /// Which gaps are asked for first.
+    pub order: GapOrder,
+    /// The pause between two comparisons of files and index; none = only once in the life of a process.
+    pub reconcile: Option<Duration>,
+    /// After so long a parked height is asked for again; none = never.
+    pub parked_retry: Option<Duration>,
+    /// Tells one list of endpoints from another.
+    pub endpoints: String,
 }
 
 /// Requests that are remembered at the most: they must fit into the checkpoint.
@@ -80,35 +125,78 @@ impl Handler<Tick> for GapDetector {
     }
 }
 
+/// What one look left for the rest of the turn.
+#[derive(Debug, Clone, Copy)]
+struct Looked {
+    wanted: HeightRange,
+    /// It asked for nothing, and there was nothing more to ask for.
+    is_quiet: bool,
+}
+
 impl GapDetector {
+    /// The actor of one life. `walks` is shared by the lives of this process.
+    pub fn new(unit: Arc<Unit>, files: BlockFiles, plan: DetectPlan, walks: Arc<Walks>) -> Self {
+        let figures = Figures { metrics: unit.metrics.clone(), pipeline: unit.pipeline().to_string() };
+        let (swept, memory, figures) = (Arc::default(), Arc::default(), Arc::new(figures));
+        Self { unit, files, plan, walks, swept, memory, figures }
+    }
+
     async fn take_turn(self) -> Result<Turn, Error> {
         self.sweep().await;
+        let (turn, looked) = self.detect().await?;
+        match looked {
+            Some(looked) if !matches!(turn, Turn::Worked) && !self.unit.is_draining() => {
+                self.beside(turn, looked).await
+            }
+            Some(_) | None => Ok(turn),
+        }
+    }
+
+    /// What comes after detection, a little of it each turn, so that detection never waits long.
+    async fn beside(&self, turn: Turn, looked: Looked) -> Result<Turn, Error> {
+        if self.retry_parked(looked.wanted, looked.is_quiet).await? {
+            return Ok(Turn::Worked);
+        }
+        Ok(match self.walk_on().await? {
+            Walked::Lost => Turn::Worked,
+            Walked::On => sooner(turn, WALK_PAUSE),
+            Walked::Resting => turn,
+        })
+    }
+
+    async fn detect(&self) -> Result<(Turn, Option<Looked>), Error> {
         let claimed = self.unit.claim::<DetectorMessage>(|_, _| Vec::new()).await?;
         let doubted = doubted(claimed.messages.iter().map(|(_, message)| message));
         let stored = self.state()?;
         let mut before = stored.clone();
         self.obey(&claimed.messages, &mut before.wishes).await?;
-        let mut decision = match self.wanted().await? {
+        let wanted = self.wanted().await?;
+        let mut decision = match wanted {
             Some(wanted) => self.look(before, wanted).await?,
-            None => Decision { state: before, tasks: Vec::new(), more: false },
+            None => Decision::nothing(before),
         };
+        self.figures.metrics.blocks.show(&self.figures.pipeline, &decision.seen);
+        let is_quiet = decision.tasks.is_empty() && !decision.more;
+        let looked = wanted.map(|wanted| Looked { wanted, is_quiet });
         self.unit.point(CrashPoint::AfterDecide).await;
-        let Dropped { mut effects, any: dropped } = self.drop_bad(&doubted).await?;
+        let Dropped { mut effects, heights: dropped } = self.drop_bad(&doubted).await?;
         self.unit.point(CrashPoint::AfterApply).await;
         let turn = if decision.more { Turn::IdleFor(self.plan.again) } else { Turn::Idle };
         if claimed.is_empty() && effects.is_empty() && decision.tasks.is_empty() && decision.state == stored {
-            return Ok(turn);
+            return Ok((turn, looked));
         }
         // What is taken out of the held heights in this turn is missed by the next look, at once.
-        let turn = if dropped { Turn::Worked } else { turn };
+        let turn = if dropped > 0 { Turn::Worked } else { turn };
         decision.state.requested.truncate(REQUESTS_MAX);
         if !decision.tasks.is_empty() {
             tracing::debug!(unit = %self.unit.lease.unit(), tasks = decision.tasks.len(), "asking for gaps");
             effects.push(self.ask(&decision.tasks)?);
         }
+        decision.state.walk = self.walk_so_far().unwrap_or(decision.state.walk);
         let state = serde_json::to_string(&decision.state).map_err(|e| Error::Fault(e.to_string()))?;
         self.unit.commit(&Commit { state: Some(state), ack: claimed.ack, effects }).await?;
-        Ok(turn)
+        self.count_lost(dropped);
+        Ok((turn, looked))
     }
 
     /// Destroys what has been in the trash for longer than the rollback horizon. A failure costs only space, so it
@@ -166,65 +254,28 @@ impl GapDetector {
         Ok(HeightRange::new(start, last).ok())
     }
 
-    /// Reads the sets, page by page, until the room for tasks is used up.
-    async fn look(&self, mut before: DetectorState, wanted: HeightRange) -> Result<Decision, Error> {
-        let (store, link) = (self.unit.lease.store(), self.unit.lease.link());
-        let mailbox = self.unit.address("gap_fixer");
-        let waiting = store.depth(link, &mailbox).await?.entries;
-        let room = usize::try_from(self.plan.capacity.saturating_sub(waiting)).unwrap_or(usize::MAX);
-        let now_ms = store.now_ms(link).await?;
-        let room = room.min(REQUESTS_MAX);
-        let mut granted = self.grant(&mut before, wanted, now_ms, room).await?;
-        let mut look = Look::new(&before, now_ms, &self.plan, room - granted.len());
-        let mut rest = Some(wanted);
-        while let Some(range) = rest {
-            if look.is_full() {
-                break;
-            }
-            let (part, missing) = self.missing_page(range).await?;
-            look.judge(part, &missing);
-            rest = HeightRange::new(part.hi() + 1, range.hi()).ok();
-            self.unit.progress();
-        }
-        let mut decision = look.decide();
-        granted.append(&mut decision.tasks);
-        decision.more |= !before.wishes.is_empty();
-        (decision.tasks, decision.state.wishes) = (granted, before.wishes);
-        Ok(decision)
+    fn memory(&self) -> MutexGuard<'_, Memory> {
+        // A panic elsewhere leaves at worst what is done once more.
+        self.memory.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// What is neither held nor parked in the lower part of a range: as far as one page of held intervals reaches.
-    async fn missing_page(&self, range: HeightRange) -> Result<(HeightRange, HeightSet), Error> {
-        let held = self.unit.lease.store().held(self.unit.lease.link(), self.unit.pipeline(), range).await?;
-        let part = match held.last() {
-            Some(last) if held.len() >= PAGE => HeightRange::one(range.lo()).hull(last.range).intersect(range),
-            Some(_) | None => None,
-        };
-        let part = part.unwrap_or(range);
-        let mut missing = HeightSet::from_iter([part]);
-        held.iter().for_each(|piece| missing.remove(piece.range));
-        self.without_parked(&mut missing).await?;
-        Ok((part, missing))
-    }
-
-    /// Takes the parked heights out of what is missing.
-    async fn without_parked(&self, missing: &mut HeightSet) -> Result<(), Error> {
-        let (store, link) = (self.unit.lease.store(), self.unit.lease.link());
-        let mut rest = missing.hull();
-        while let Some(range) = rest {
-            let parked = store.parked(link, self.unit.pipeline(), range).await?;
-            parked.iter().for_each(|parked| missing.remove(parked.range));
-            rest = match parked.last() {
-                Some(last) if parked.len() >= PAGE => HeightRange::new(last.range.hi() + 1, range.hi()).ok(),
-                _ => None,
-            };
-        }
-        Ok(())
+    fn count_lost(&self, heights: u64) {
+        let labels = PipelineLabels { pipeline: self.figures.pipeline.clone() };
+        self.figures.metrics.blocks.lost.get_or_create(&labels).inc_by(heights);
     }
 
     fn ask(&self, tasks: &[HeightRange]) -> Result<Effect, Error> {
         let messages = tasks.iter().map(|range| Outgoing::new(&GapTask::Fill { range: *range, tries: 0 }));
         let messages = messages.collect::<Result<_, _>>()?;
         Ok(Effect::Send { to: self.unit.address("gap_fixer"), capacity: self.plan.capacity, messages })
+    }
+}
+
+/// The same turn, with a pause of at most so long behind it.
+fn sooner(turn: Turn, pause: Duration) -> Turn {
+    match turn {
+        Turn::Worked => Turn::Worked,
+        Turn::Idle => Turn::IdleFor(pause),
+        Turn::IdleFor(longer) => Turn::IdleFor(longer.min(pause)),
     }
 }

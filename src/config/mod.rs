@@ -19,8 +19,8 @@ use std::path::{Path, PathBuf};
 pub use only::OnlyFilter;
 pub use report::ConfigReport;
 pub use settings::{
-    BlocksSettings, ChainDialect, FinalityRule, LogFormat, LogSettings, MailboxSettings, NodeSettings, OnUnsafe,
-    RedisAddress, RedisSettings, Secret, SecretUrl, SelftestSettings, Settings, Start, SupervisorSettings,
+    BlocksSettings, ChainDialect, FinalityRule, GapOrder, LogFormat, LogSettings, MailboxSettings, NodeSettings,
+    OnUnsafe, RedisAddress, RedisSettings, Secret, SecretUrl, SelftestSettings, Settings, Start, SupervisorSettings,
 };
 
 use layers::Layers;

@@ -2,13 +2,14 @@
 
 use std::collections::BTreeMap;
 use std::path::{Component, Path, PathBuf};
+use std::time::Duration;
 
 use config::{Map, Value, ValueKind};
 
 use super::address;
 use super::check::table;
 use super::section::{Found, Notes, Section, whole};
-use super::settings::{BlocksSettings, ChainDialect, FinalityRule, SecretUrl, SelftestSettings, Start};
+use super::settings::{BlocksSettings, ChainDialect, FinalityRule, GapOrder, SecretUrl, SelftestSettings, Start};
 use crate::ids::is_name;
 use crate::messages::heights::{HEIGHT_MAX, Height};
 
@@ -18,6 +19,8 @@ pub(super) const BLOCKS_DEFAULTS: &str = "defaults.blocks";
 pub(super) const SELFTEST_DEFAULTS: &str = "defaults.selftest";
 /// Most endpoints of one chain.
 const ENDPOINTS_MAX: usize = 64;
+/// The words of `order`.
+const ORDERS: [(&str, GapOrder); 2] = [("oldest", GapOrder::Oldest), ("newest", GapOrder::Newest)];
 /// Dialects of the design that this version does not speak.
 const DIALECTS_LATER: [&str; 2] = ["cometbft", "esplora"];
 /// What says that a block is final, as it is written.
@@ -106,6 +109,9 @@ fn blocks(s: &mut Section<'_>) -> BlocksSettings {
         task_capacity: s.number("task_capacity", 1..=1_000_000, ""),
         request_age: s.seconds("request_age_seconds", 1..=86_400),
         attempts_max: s.count("attempts_max", 1..=1000),
+        order: s.word("order", &ORDERS).unwrap_or_default(),
+        parked_retry: some(s.seconds("parked_retry_seconds", 0..=31_536_000)),
+        reconcile: some(s.seconds("reconcile_seconds", 0..=31_536_000)),
     };
     if let (Start::Height(start), Some(end)) = (settings.start, settings.end)
         && end < start
@@ -116,6 +122,11 @@ fn blocks(s: &mut Section<'_>) -> BlocksSettings {
         s.conflict("start", "the first block of a Cosmos chain is 1; write start = 1, or \"latest\"");
     }
     settings
+}
+
+/// A pause of nothing stands for none.
+fn some(pause: Duration) -> Option<Duration> {
+    Some(pause).filter(|pause| !pause.is_zero())
 }
 
 fn store(s: &mut Section<'_>) -> PathBuf {

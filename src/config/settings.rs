@@ -229,6 +229,22 @@ pub struct BlocksSettings {
     pub request_age: Duration,
     /// Times a height is asked for in vain before it is parked.
     pub attempts_max: u32,
+    /// Which gaps are asked for first.
+    pub order: GapOrder,
+    /// After so long a parked height is asked for again; none = never.
+    pub parked_retry: Option<Duration>,
+    /// The pause between two comparisons of files and index; none = only at the start of a process.
+    pub reconcile: Option<Duration>,
+}
+
+/// Which gaps are asked for first.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum GapOrder {
+    /// The lowest heights.
+    #[default]
+    Oldest,
+    /// The highest heights.
+    Newest,
 }
 
 /// How the endpoints of a chain are spoken to.

@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 use crate::ids::RandomId;
 
 use super::SinkError;
+use super::block_files::BlockFiles;
 use super::durable::{Opened, Placed, Scratch, sync_folder};
 use super::trash::Trash;
 
@@ -50,6 +51,13 @@ pub fn read(root: &Path) -> Result<Option<StoreMarker>, SinkError> {
     let refused = |reason| SinkError::Marker { path: path.clone(), reason };
     let marker = opened.bytes.and_then(|bytes| parse(&bytes)).map_err(refused)?;
     Ok(Some(marker))
+}
+
+impl BlockFiles {
+    /// The marker that stands in the store's folder now: another one, or none, where the folder was exchanged under us.
+    pub async fn marker(&self) -> Result<Option<StoreMarker>, SinkError> {
+        self.look(|room| room.blocks.parent().map_or(Ok(None), read)).await
+    }
 }
 
 fn parse(bytes: &[u8]) -> Result<StoreMarker, String> {

@@ -8,12 +8,12 @@ use futures_util::future::LocalBoxFuture;
 
 use crate::actors::collector::{Collector, FollowPlan};
 use crate::actors::feeder::Feeder;
-use crate::actors::gap_detector::{DetectPlan, GapDetector};
+use crate::actors::gap_detector::{DetectPlan, GapDetector, Walks};
 use crate::actors::gap_fixer::{FixPlan, GapFixer};
 use crate::actors::namer::Namer;
 use crate::actors::tally::{Planted, Tally};
 use crate::actors::turn::{self, Unit};
-use crate::config::{BlocksSettings, OnlyFilter, SelftestSettings, Settings, Start};
+use crate::config::{BlocksSettings, OnlyFilter, SecretUrl, SelftestSettings, Settings, Start};
 use crate::ids::{Address, Kind, PipelineId, RandomId, UnitId};
 use crate::sinks::{BareNames, BlockFiles};
 use crate::sources::{self, Chain};
@@ -134,6 +134,10 @@ fn blocks_units(name: &str, section: &BlocksSettings, files: &BlockFiles, settin
         request_age: section.request_age,
         again: DETECT_AGAIN,
         rollback_horizon: settings.node.rollback_horizon,
+        order: section.order,
+        reconcile: section.reconcile,
+        parked_retry: section.parked_retry,
+        endpoints: endpoints_digest(section),
     };
     let fix = FixPlan {
         confirmations: section.confirmations,
@@ -149,10 +153,9 @@ fn blocks_units(name: &str, section: &BlocksSettings, files: &BlockFiles, settin
     let collector = with_source(section, move |unit, source| {
         turn::live(Collector { unit, source, files: files_1.clone(), plan: follow.clone() })
     });
-    let detector: Factory = Arc::new(move |unit| {
-        let (files, plan, swept) = (files_2.clone(), detect.clone(), Arc::default());
-        turn::live(GapDetector { unit, files, plan, swept })
-    });
+    let walks: Arc<Walks> = Arc::default();
+    let detector: Factory =
+        Arc::new(move |unit| turn::live(GapDetector::new(unit, files_2.clone(), detect.clone(), walks.clone())));
     let fixer = with_source(section, move |unit, source| {
         let (files, plan, suspects) = (files_3.clone(), fix.clone(), Arc::default());
         turn::live(GapFixer { unit, source, files, plan, suspects })
@@ -181,6 +184,13 @@ fn namer(section: &BlocksSettings, files: &BlockFiles) -> Option<Factory> {
         let (files, names) = (files.clone(), names.clone());
         turn::live(Namer { unit, files, names, confirmations, pass: Arc::default() })
     }))
+}
+
+/// Tells one list of endpoints from another, whatever their order, and tells nobody their secrets.
+fn endpoints_digest(section: &BlocksSettings) -> String {
+    let mut urls: Vec<&str> = section.endpoints.iter().map(SecretUrl::reveal).collect();
+    urls.sort_unstable();
+    blake3::hash(urls.join("\n").as_bytes()).to_hex()[..16].to_owned()
 }
 
 /// A factory whose actor has a source of its own: its connections live and die with its arbiter.

@@ -74,9 +74,12 @@ const GAUGES: [Shown; 8] = [
     ("blocks_requested_heights", None, "of them asked for, without an outcome yet", |seen| seen.requested),
     ("blocks_gaps", None, "ranges of missing heights", |seen| seen.gaps),
     ("blocks_oldest_gap", Some(Unit::Seconds), "age of the oldest gap", |seen| seen.oldest_gap_seconds),
-    ("blocks_figures_whole", None, "1 if the last look saw everything, 0 if the figures are at least so much", |seen| {
-        u64::from(seen.whole)
-    }),
+    (
+        "blocks_figures_whole",
+        None,
+        "1 if the last look saw everything, 0 if the figures are at least so much",
+        |seen| u64::from(seen.whole),
+    ),
 ];
 
 impl BlocksMetrics {
@@ -132,7 +135,8 @@ mod tests {
     #[test]
     fn figures_are_shown_until_the_detector_leaves() {
         let metrics = Metrics::new();
-        let seen = Seen { wanted: 100, held: 90, missing: 7, parked: 3, gaps: 2, oldest_gap_seconds: 61, ..Seen::default() };
+        let seen =
+            Seen { wanted: 100, held: 90, missing: 7, parked: 3, gaps: 2, oldest_gap_seconds: 61, ..Seen::default() };
         metrics.blocks.show("blocks.main", &seen);
         metrics.blocks.begin_at_zero("blocks.main");
         let text = metrics.render();

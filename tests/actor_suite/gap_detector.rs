@@ -74,8 +74,9 @@ impl Subject for GapDetectorSubject {
             request_age: Duration::from_secs(600),
             again: Duration::from_millis(5),
             rollback_horizon: Duration::from_secs(600),
+            ..DetectPlan::default()
         };
-        turn::live(GapDetector { unit, files: self.world.files.clone(), plan, swept: Arc::default() })
+        turn::live(GapDetector::new(unit, self.world.files.clone(), plan, Arc::default()))
     }
 
     /// Takes the tasks that wait, as the pool would, and shows all that were ever there.

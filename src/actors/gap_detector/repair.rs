@@ -21,8 +21,8 @@ const EFFECTS_MAX: usize = 200;
 pub(super) struct Dropped {
     /// Not committed yet.
     pub effects: Vec<Effect>,
-    /// Some heights are no longer held.
-    pub any: bool,
+    /// So many heights are no longer held.
+    pub heights: u64,
 }
 
 impl GapDetector {
@@ -43,7 +43,7 @@ impl GapDetector {
                 }
                 for bad in bad.ranges() {
                     dropped.effects.push(self.remove(&piece, *bad).await?);
-                    dropped.any = true;
+                    dropped.heights += bad.count();
                     if dropped.effects.len() >= EFFECTS_MAX {
                         let effects = std::mem::take(&mut dropped.effects);
                         self.unit.commit(&Commit { state: None, ack: Ack::Nothing, effects }).await?;
