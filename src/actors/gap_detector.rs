@@ -3,7 +3,8 @@
 //! Reads    held and parked heights, facts `head`, `start`, `endpoints`; names of block files; mailbox `gap_detector`
 //!          (wake-ups, operators' orders)
 //! Writes   mailbox `gap_fixer` (tasks, as it has room); takes lost and bad blocks out of the held heights; parks and
-//!          unparks as operators order, and unparks by itself in time; empties the trash
+//!          unparks as operators order, and unparks by itself in time; the seed's keys; empties the
+//!          trash
 //! Promise  every final wanted height is held, parked with a reason, or asked for, again and again as requests age
 //! Crash    nothing but the ages of requests is lost; a height asked for twice is filled once
 
@@ -14,6 +15,7 @@ mod reconcile;
 mod repair;
 mod retry;
 mod scan;
+mod view;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -35,6 +37,8 @@ pub use reconcile::Walks;
 use reconcile::{WALK_PAUSE, Walked, Walking};
 use repair::{Dropped, doubted};
 use retry::Retrying;
+pub use view::ViewPlan;
+use view::Viewed;
 
 /// The actor: handles and bounds only.
 ///
@@ -63,6 +67,7 @@ struct Memory {
     ages: Option<Ages>,
     walking: Walking,
     retrying: Retrying,
+    viewed: Viewed,
 }
 
 /// The figures of the last look, shown while the detector lives here.
@@ -102,6 +107,8 @@ pub struct DetectPlan {
     pub parked_retry: Option<Duration>,
     /// Tells one list of endpoints from another.
     pub endpoints: String,
+    /// The seed's two keys, where they are wanted.
+    pub view: Option<ViewPlan>,
 }
 
 /// Requests that are remembered at the most: they must fit into the checkpoint.
@@ -129,6 +136,8 @@ impl Handler<Tick> for GapDetector {
 #[derive(Debug, Clone, Copy)]
 struct Looked {
     wanted: HeightRange,
+    /// Final wanted heights that are not held, at least.
+    unheld: u64,
     /// It asked for nothing, and there was nothing more to ask for.
     is_quiet: bool,
 }
@@ -154,6 +163,7 @@ impl GapDetector {
 
     /// What comes after detection, a little of it each turn, so that detection never waits long.
     async fn beside(&self, turn: Turn, looked: Looked) -> Result<Turn, Error> {
+        let turn = self.show_view(looked).await?.map_or(turn, |wait| sooner(turn, wait));
         if self.retry_parked(looked.wanted, looked.is_quiet).await? {
             return Ok(Turn::Worked);
         }
@@ -177,7 +187,8 @@ impl GapDetector {
         };
         self.figures.metrics.blocks.show(&self.figures.pipeline, &decision.seen);
         let is_quiet = decision.tasks.is_empty() && !decision.more;
-        let looked = wanted.map(|wanted| Looked { wanted, is_quiet });
+        let unheld = decision.seen.missing + decision.seen.parked;
+        let looked = wanted.map(|wanted| Looked { wanted, unheld, is_quiet });
         self.unit.point(CrashPoint::AfterDecide).await;
         let Dropped { mut effects, heights: dropped } = self.drop_bad(&doubted).await?;
         self.unit.point(CrashPoint::AfterApply).await;

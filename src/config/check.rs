@@ -5,6 +5,7 @@ use config::{Map, Value, ValueKind};
 use super::address;
 use super::pipelines;
 use super::section::{Notes, Section};
+use super::seed_view;
 use super::settings::{
     LogFormat, LogSettings, MailboxSettings, NodeSettings, OnUnsafe, RedisAddress, RedisSettings, Secret, Settings,
     SupervisorSettings,
@@ -38,6 +39,7 @@ pub(super) fn settings(mut merged: Map<String, Value>, notes: &mut Notes) -> Set
             notes,
         ),
     };
+    seed_view::separate(&settings.blocks, &settings.redis.prefix, notes);
     if settings.redis.lease_timeout * 2 > settings.node.lease && notes.faults.is_empty() {
         let keys = ["redis.lease_timeout_ms", "node.lease_seconds"];
         let key = keys.into_iter().find(|key| !notes.places.of_value(key).is_default()).unwrap_or(keys[0]);

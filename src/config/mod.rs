@@ -11,6 +11,7 @@ mod only;
 mod pipelines;
 mod report;
 mod section;
+mod seed_view;
 mod settings;
 mod suggest;
 
@@ -20,7 +21,8 @@ pub use only::OnlyFilter;
 pub use report::ConfigReport;
 pub use settings::{
     BlocksSettings, ChainDialect, FinalityRule, GapOrder, LogFormat, LogSettings, MailboxSettings, NodeSettings,
-    OnUnsafe, RedisAddress, RedisSettings, Secret, SecretUrl, SelftestSettings, Settings, Start, SupervisorSettings,
+    OnUnsafe, RedisAddress, RedisSettings, Secret, SecretUrl, SeedView, SelftestSettings, Settings, Start,
+    SupervisorSettings,
 };
 
 use layers::Layers;

@@ -9,6 +9,7 @@ use config::{Map, Value, ValueKind};
 use super::address;
 use super::check::table;
 use super::section::{Found, Notes, Section, whole};
+use super::seed_view::seed_view;
 use super::settings::{BlocksSettings, ChainDialect, FinalityRule, GapOrder, SecretUrl, SelftestSettings, Start};
 use crate::ids::is_name;
 use crate::messages::heights::{HEIGHT_MAX, Height};
@@ -112,6 +113,7 @@ fn blocks(s: &mut Section<'_>) -> BlocksSettings {
         order: s.word("order", &ORDERS).unwrap_or_default(),
         parked_retry: some(s.seconds("parked_retry_seconds", 0..=31_536_000)),
         reconcile: some(s.seconds("reconcile_seconds", 0..=31_536_000)),
+        seed_view: seed_view(s),
     };
     if let (Start::Height(start), Some(end)) = (settings.start, settings.end)
         && end < start

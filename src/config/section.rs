@@ -219,6 +219,20 @@ impl<'a> Section<'a> {
         parse(text).map_err(|what| self.refuse(&found.path, &found.value, &what)).ok()
     }
 
+    /// Yes or no.
+    pub(super) fn flag(&mut self, key: &'static str) -> bool {
+        let Some(found) = self.find(key) else { return false };
+        match &found.value {
+            ValueKind::Boolean(yes) => *yes,
+            ValueKind::String(text) if found.as_text && text == "true" => true,
+            ValueKind::String(text) if found.as_text && text == "false" => false,
+            _ => {
+                self.refuse(&found.path, &found.value, "must be true or false");
+                false
+            }
+        }
+    }
+
     /// One of a few words.
     pub(super) fn word<T: Copy>(&mut self, key: &'static str, words: &[(&str, T)]) -> Option<T> {
         self.parsed(key, |text| {

@@ -235,6 +235,21 @@ pub struct BlocksSettings {
     pub parked_retry: Option<Duration>,
     /// The pause between two comparisons of files and index; none = only at the start of a process.
     pub reconcile: Option<Duration>,
+    /// The seed's two keys, where they are wanted.
+    pub seed_view: Option<SeedView>,
+}
+
+/// The held and missing heights as two plain keys of Redis, for programs that read nothing else.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SeedView {
+    /// Most heights of the list; 1 to 100,000.
+    pub newest: u64,
+    /// Most heights of the array; 1 to 100,000.
+    pub gaps: u64,
+    /// The list of held heights; no other pipeline has it.
+    pub blocks_key: String,
+    /// The array of missing ones; neither the other key nor one of another pipeline.
+    pub gaps_key: String,
 }
 
 /// Which gaps are asked for first.

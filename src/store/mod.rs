@@ -12,6 +12,7 @@
 //! | `mailbox` | sending from outside, looking, the dead letters |
 //! | `membership` | who lives, who holds what |
 //! | `heights` | the held and parked heights, read page by page |
+//! | `view` | the heights as two plain keys, for others |
 //! | `checkpoint` | checkpoints and their history, for people |
 //! | `status` | how far away Redis is, and whether what gapless needs works |
 //! | `scripts/` | the Lua of all of these |
@@ -38,6 +39,7 @@ mod settings;
 pub mod startup;
 pub mod status;
 mod turn;
+pub mod view;
 
 pub use error::StoreError;
 pub use reply::Entry;

@@ -79,6 +79,9 @@ pub static READ: LazyLock<Script> =
 /// A message from outside.
 pub static SEND: LazyLock<Script> =
     LazyLock::new(|| Script::new("send", Memory::Needed, &[FENCE, include_str!("scripts/send.lua")]));
+/// The heights as two plain keys.
+pub static VIEW: LazyLock<Script> =
+    LazyLock::new(|| Script::new("view", Memory::Needed, &[FENCE, include_str!("scripts/view.lua")]));
 /// The commit that appends: refused as a whole when Redis is out of memory.
 pub static COMMIT: LazyLock<Script> =
     LazyLock::new(|| Script::new("commit", Memory::Needed, &[FENCE, DELIVER, INTERVALS, COMMIT_BODY]));

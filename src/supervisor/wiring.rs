@@ -8,16 +8,17 @@ use futures_util::future::LocalBoxFuture;
 
 use crate::actors::collector::{Collector, FollowPlan};
 use crate::actors::feeder::Feeder;
-use crate::actors::gap_detector::{DetectPlan, GapDetector, Walks};
+use crate::actors::gap_detector::{DetectPlan, GapDetector, ViewPlan, Walks};
 use crate::actors::gap_fixer::{FixPlan, GapFixer};
 use crate::actors::namer::Namer;
 use crate::actors::tally::{Planted, Tally};
 use crate::actors::turn::{self, Unit};
-use crate::config::{BlocksSettings, OnlyFilter, SecretUrl, SelftestSettings, Settings, Start};
+use crate::config::{BlocksSettings, OnlyFilter, SecretUrl, SeedView, SelftestSettings, Settings, Start};
 use crate::ids::{Address, Kind, PipelineId, RandomId, UnitId};
 use crate::sinks::{BareNames, BlockFiles};
 use crate::sources::{self, Chain};
 use crate::store::lease::Mail;
+use crate::store::view::ViewKeys;
 use crate::telemetry::endpoints::SourceWatch;
 
 use super::life::{Factory, UnitSpec};
@@ -138,6 +139,7 @@ fn blocks_units(name: &str, section: &BlocksSettings, files: &BlockFiles, settin
         reconcile: section.reconcile,
         parked_retry: section.parked_retry,
         endpoints: endpoints_digest(section),
+        view: section.seed_view.as_ref().map(view_plan),
     };
     let fix = FixPlan {
         confirmations: section.confirmations,
@@ -184,6 +186,11 @@ fn namer(section: &BlocksSettings, files: &BlockFiles) -> Option<Factory> {
         let (files, names) = (files.clone(), names.clone());
         turn::live(Namer { unit, files, names, confirmations, pass: Arc::default() })
     }))
+}
+
+fn view_plan(view: &SeedView) -> ViewPlan {
+    let keys = ViewKeys { heights: view.blocks_key.clone(), gaps: view.gaps_key.clone() };
+    ViewPlan { keys, newest: view.newest, gaps: view.gaps }
 }
 
 /// Tells one list of endpoints from another, whatever their order, and tells nobody their secrets.

@@ -138,12 +138,12 @@ impl Stage {
         Self { redis, folder, link, store, pipeline, metrics }
     }
 
-    fn files(&self) -> BlockFiles {
+    pub fn files(&self) -> BlockFiles {
         BlockFiles::open(self.folder.path(), RandomId::new().as_str(), evm::identity, 2).expect("a store")
     }
 
     /// Runs units on a supervisor of their own; they end with the actix system of the test.
-    fn run(&self, id: UnitId, mail: Mail, placement: Placement, factory: Factory) -> supervisor::Handle {
+    pub fn run(&self, id: UnitId, mail: Mail, placement: Placement, factory: Factory) -> supervisor::Handle {
         let me = NodeInfo {
             name: "one".to_owned(),
             incarnation: RandomId::new(),
