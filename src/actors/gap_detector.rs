@@ -29,7 +29,7 @@ use crate::messages::gap::{DetectorMessage, GapTask};
 use crate::messages::heights::{Height, HeightRange};
 use crate::sinks::BlockFiles;
 use crate::store::effect::{Commit, Effect, Outgoing};
-use crate::telemetry::blocks::PipelineLabels;
+use crate::telemetry::blocks::{PipelineLabels, Seen};
 use crate::telemetry::metrics::Metrics;
 use ages::Ages;
 use look::{Decision, DetectorState};
@@ -148,6 +148,15 @@ impl GapDetector {
         let figures = Figures { metrics: unit.metrics.clone(), pipeline: unit.pipeline().to_string() };
         let (swept, memory, figures) = (Arc::default(), Arc::default(), Arc::new(figures));
         Self { unit, files, plan, walks, swept, memory, figures }
+    }
+
+    /// What one look over everything sees now, without asking for anything or writing it down; none while nothing is
+    /// final. For measurements.
+    pub async fn survey(&self) -> Result<Option<Seen>, Error> {
+        match self.wanted().await? {
+            Some(wanted) => Ok(Some(self.see(wanted).await?)),
+            None => Ok(None),
+        }
     }
 
     async fn take_turn(self) -> Result<Turn, Error> {

@@ -8,6 +8,7 @@ use crate::config::GapOrder;
 use crate::messages::block::Piece;
 use crate::messages::heights::{HeightRange, HeightSet};
 use crate::store::heights::PAGE;
+use crate::telemetry::blocks::Seen;
 
 /// What one page of held intervals tells about a part of the chain.
 pub(super) struct Page {
@@ -31,11 +32,28 @@ impl GapDetector {
         let mut granted = self.grant(&mut before, wanted, now_ms, room).await?;
         let ages = self.memory().ages.clone().unwrap_or_else(|| Ages::of(before.oldest));
         let mut look = Look::new(&before, &ages, now_ms, &self.plan, room - granted.len());
+        self.pass(&mut look, wanted, false).await?;
+        let mut decision = look.decide(Some(wanted));
+        self.memory().ages = Some(std::mem::take(&mut decision.ages));
+        granted.append(&mut decision.tasks);
+        decision.more |= !before.wishes.is_empty();
+        (decision.tasks, decision.state.wishes) = (granted, before.wishes);
+        Ok(decision)
+    }
+
+    /// What one look over everything sees, without asking for anything.
+    pub(super) async fn see(&self, wanted: HeightRange) -> Result<Seen, Error> {
+        let now_ms = self.unit.lease.store().now_ms(self.unit.lease.link()).await?;
+        let (before, ages) = (self.state()?, Ages::default());
+        let mut look = Look::new(&before, &ages, now_ms, &self.plan, 0);
+        self.pass(&mut look, wanted, true).await?;
+        Ok(look.decide(Some(wanted)).seen)
+    }
+
+    /// Page by page in the order of asking, until the room is used up, or over all of it.
+    async fn pass(&self, look: &mut Look<'_>, wanted: HeightRange, whole: bool) -> Result<(), Error> {
         let mut rest = Some(wanted);
-        while let Some(range) = rest {
-            if look.is_full() {
-                break;
-            }
+        while let Some(range) = rest.filter(|_| whole || !look.is_full()) {
             let Page { part, missing, parked } = self.page(range, self.plan.order).await?;
             look.judge(part, &missing, parked);
             rest = match self.plan.order {
@@ -44,12 +62,7 @@ impl GapDetector {
             };
             self.unit.progress();
         }
-        let mut decision = look.decide(Some(wanted));
-        self.memory().ages = Some(std::mem::take(&mut decision.ages));
-        granted.append(&mut decision.tasks);
-        decision.more |= !before.wishes.is_empty();
-        (decision.tasks, decision.state.wishes) = (granted, before.wishes);
-        Ok(decision)
+        Ok(())
     }
 
     /// What is neither held nor parked in the lower part of a range: as far as one page of held intervals reaches.
