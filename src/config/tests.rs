@@ -222,6 +222,12 @@ fn every_fault_of_a_chain_is_refused() {
         ("compression = \"gzip\"", "blocks.main.compression = \"gzip\": must be \"none\" or \"zstd\""),
         ("bare_suffix = \"json\"", "blocks.main.bare_suffix = \"json\": must be \"\" or \".json\""),
         ("compression_level = 20", "blocks.main.compression_level = 20: must be a whole number, 1 to 19"),
+        ("order = \"lowest\"", "blocks.main.order = \"lowest\": must be \"oldest\" or \"newest\""),
+        ("seed_view = \"yes\"", "blocks.main.seed_view = \"yes\": must be true or false"),
+        (
+            "seed_gaps_key = \"\"",
+            "blocks.main.seed_gaps_key = \"\": must be the name of a key in Redis, 1 to 200 bytes without control characters",
+        ),
         ("confirmation = 5", "blocks.main.confirmation: unknown key; did you mean `confirmations`?"),
     ] {
         assert_eq!(headlines(&report(&format!("{CHAIN}{line}"))), [format!("a.toml:5: {expected}")], "{line}");
@@ -302,6 +308,35 @@ fn two_pipelines_never_share_a_folder() {
 }
 
 #[test]
+fn two_pipelines_never_write_the_same_keys_of_the_seed() {
+    let on = format!("{CHAIN}seed_view = true\n");
+    let second = |more: &str| on.replace("main]", "other]").replace("data/main", "data/other") + more;
+    let faults = |more: &str| {
+        headlines(&report(&format!("{on}{}", second(more)))).iter().map(|h| (*h).to_owned()).collect::<Vec<_>>()
+    };
+    let found = faults("");
+    assert!(found.len() == 1 && found[0].contains("blocks.main writes this key too"), "{found:?}");
+    // The key of the rest counts as well.
+    let found = faults("seed_blocks_key = \"theirs\"\nseed_gaps_key = \"gaps_detected\"\n");
+    assert!(found.len() == 1 && found[0].contains("blocks.other.seed_gaps_key: blocks.main writes"), "{found:?}");
+    let found = faults("seed_blocks_key = \"gaps_detected:more\"\nseed_gaps_key = \"theirs\"\n");
+    assert!(found.len() == 1 && found[0].contains("blocks.other.seed_blocks_key: blocks.main writes"), "{found:?}");
+    let apart = second("seed_blocks_key = \"theirs\"\nseed_gaps_key = \"their_gaps\"\n");
+    Settings::from_text("a.toml", &format!("{on}{apart}")).expect("keys of their own");
+    let found = headlines(&report(&format!("{on}seed_gaps_key = \"gapless:x\"\n"))).join("");
+    assert!(found.ends_with("blocks.main.seed_gaps_key: keys below gapless: are gapless's own; choose another name"));
+    // Names that nobody writes clash with nothing.
+    let off = CHAIN.replace("main]", "other]").replace("data/main", "data/other");
+    Settings::from_text("a.toml", &format!("{on}{off}")).expect("one view");
+    for keys in
+        ["seed_blocks_key = \"a\"\nseed_gaps_key = \"a\"\n", "seed_blocks_key = \"a:more\"\nseed_gaps_key = \"a\"\n"]
+    {
+        let text = report(&format!("{CHAIN}{keys}"));
+        assert!(text.contains("seed_blocks_key must be neither seed_gaps_key nor"), "{text}");
+    }
+}
+
+#[test]
 fn no_report_shows_a_secret() {
     for text in [
         "[redis]\nurl = \"rediss://me:hunter2@h\"\n",
@@ -345,7 +380,7 @@ fn each_default_key_is_read_and_each_key_read_has_a_default() {
             load_defaults(&lines.collect::<Vec<_>>().join("\n")).expect_err(key).to_string()
         };
         assert!(edited(None).contains(&format!("{table}.{key}: has no default")), "{table}.{key} is not read");
-        let wrong = edited(Some(format!("{key} = true")));
+        let wrong = edited(Some(format!("{key} = [true]")));
         assert!(wrong.contains(&format!(":{}: {table}.{key}", index + 1)), "{table}.{key} is not checked: {wrong}");
         count += 1;
     });
