@@ -121,13 +121,7 @@ impl GapFixer {
         self.alarm(height, &endpoint, &reason, is_new);
         match verdict {
             Verdict::TryAgain => catch.disagree(height, &reason),
-            Verdict::Everybody => {
-                let all = match self.plan.endpoints {
-                    1 => "the only endpoint shows this".to_owned(),
-                    endpoints => format!("all {endpoints} endpoints show this"),
-                };
-                catch.contradict(height, format!("links disagree: {reason}; {all}, and what is held is not rewritten"));
-            }
+            Verdict::Everybody => catch.contradict(height, everybody(&reason, self.plan.endpoints)),
             Verdict::AskOthers => self.ask_others(&endpoint, &reason, catch).await,
         }
         Ok(())
@@ -155,6 +149,15 @@ impl GapFixer {
             tracing::debug!(%unit, height, endpoint, reason, "a final block contradicts what is held, again");
         }
     }
+}
+
+/// Why a height is parked that every endpoint contradicts; names both hashes.
+fn everybody(reason: &str, endpoints: usize) -> String {
+    let all = match endpoints {
+        1 => "the only endpoint shows this".to_owned(),
+        endpoints => format!("all {endpoints} endpoints show this"),
+    };
+    format!("links disagree: {reason}; {all}, and what is held is not rewritten")
 }
 
 fn refused(mismatch: Mismatch) -> Error {
