@@ -47,7 +47,7 @@ pub struct GapFixer {
 }
 
 /// The bounds of fixing, from `[blocks.NAME]`.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct FixPlan {
     /// Blocks below the head that only the Collector may write.
     pub confirmations: u64,
@@ -65,6 +65,8 @@ pub struct FixPlan {
     pub pause_max: Duration,
     /// How many endpoints the source has: if so many show the same, nobody is left to ask.
     pub endpoints: usize,
+    /// How long the source leaves an endpoint alone that it was told to distrust.
+    pub distrust_for: Duration,
 }
 
 /// Commits of one turn that may be refused because others filled the same heights meanwhile.

@@ -150,6 +150,7 @@ fn blocks_units(name: &str, section: &BlocksSettings, files: &BlockFiles, settin
         pause_min: FIX_PAUSE_MIN,
         pause_max: FIX_PAUSE_MAX,
         endpoints: section.endpoints.len(),
+        distrust_for: section.quarantine,
     };
     let (files_1, files_2, files_3) = (files.clone(), files.clone(), files.clone());
     let collector = with_source(section, move |unit, source| {

@@ -60,6 +60,7 @@ impl Subject for GapFixerSubject {
             pause_min: Duration::from_millis(5),
             pause_max: Duration::from_millis(10),
             endpoints: 1,
+            ..FixPlan::default()
         };
         let (source, files, suspects) = (self.world.source.clone(), self.world.files.clone(), Arc::default());
         turn::live(GapFixer { unit, source, files, plan, suspects })

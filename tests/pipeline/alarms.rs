@@ -11,10 +11,12 @@ use gapless::simulate::chain::SimChain;
 use gapless::sources::{ChainIdentity, ChainSource, Fetched, SourceError};
 use gapless::telemetry::blocks::AlarmLabels;
 
+use crate::chains::Woven;
 use crate::oracle;
 use crate::reorgs::Stage;
 use crate::sim::plan;
 use crate::support::wait;
+use crate::world::{World, pipeline};
 
 /// The height at which endpoints may lie.
 const LIE: Height = 95;
@@ -157,4 +159,25 @@ async fn the_held_neighbours_tell_who_is_wrong_in_the_end() {
     wait::until_true("the truth", || oracle::bounds(&stage.redis, "main") == [(90, 99)]).await;
     assert_eq!((alarms(&stage), source.left_alone()), (1, vec!["http://liar".to_owned()]));
     actix_rt::System::current().stop();
+}
+
+/// The same with real endpoints: whichever is asked first, the lie never stays, and the liar is named.
+#[test]
+fn of_two_real_endpoints_the_lying_one_is_named_and_left_alone() {
+    let chain = || SimChain::new(&plan(34, 140));
+    let liar = Woven::start(chain(), 140, |height| Some(u32::from(height == LIE)));
+    let honest = Woven::start(chain(), 140, |_| Some(0));
+    let world = World::new(&pipeline("main", &[&liar.url, &honest.url], "0", "slots = 1\nattempts_max = 3"));
+    let mut node = world.space.started("one", &[]);
+    world.wait_held("main", &[(0, 140)]);
+    let line = node.wait_for("ALARM: a final block contradicts what is held");
+    assert!(line.contains("ERROR") && line.contains("height=95") && line.contains(&liar.url), "{line}");
+    assert_eq!(node.lines().iter().filter(|line| line.contains("ALARM")).count(), 1, "said once");
+    assert_eq!(oracle::parked(&world.redis, "main"), []);
+    let held = oracle::held(&world.redis, "main");
+    assert_eq!(held[0].hash, chain().truth(140).hash.as_str());
+    let truth = chain().truth(LIE);
+    assert!(oracle::files(&world.store("main"))[&LIE].iter().any(|stored| stored.raw == truth.raw));
+    assert_eq!(world.space.run(&["blocks", "verify"]).code, 0);
+    assert!(node.lives());
 }

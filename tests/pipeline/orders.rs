@@ -270,7 +270,7 @@ fn orders_that_cannot_be_are_refused_with_what_to_write() {
 #[test]
 fn an_order_over_many_intervals_is_done_in_bounded_parts() {
     const PLANTED: u64 = 1_200;
-    let sim = Sim::start(ChainPlan { block_bytes: 1_000..=1_500, ..plan(26, 2 * PLANTED + 20) });
+    let sim = Sim::start(ChainPlan { block_bytes: 2_000..=2_500, ..plan(26, 2 * PLANTED + 20) });
     let world = World::new(&pipeline("main", &[&sim.url], "0", "parked_retry_seconds = 0"));
     let key = oracle::key("main", "parked");
     let plant = || {

@@ -190,6 +190,7 @@ impl Stage {
             pause_min: Duration::from_millis(10),
             pause_max: Duration::from_millis(20),
             endpoints,
+            distrust_for: Duration::from_secs(600),
         };
         let files = self.files();
         let factory: Factory = Arc::new(move |unit| {

@@ -2,10 +2,10 @@
 
 use std::collections::BTreeSet;
 use std::sync::PoisonError;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use super::GapFixer;
 use super::catch::{Came, Catch};
+use super::{FixPlan, GapFixer};
 use crate::actors::turn::Error;
 use crate::messages::heights::Height;
 use crate::store::StoreError;
@@ -13,8 +13,6 @@ use crate::telemetry::blocks::AlarmLabels;
 
 /// Places that are remembered at the most; the oldest go first.
 const PLACES_MAX: usize = 256;
-/// How long an endpoint counts as left alone: as long as sources do that.
-const DISTRUST_FOR: Duration = Duration::from_secs(600);
 
 /// Two neighbours that do not link.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -54,7 +52,7 @@ enum Verdict {
 impl Suspects {
     /// Notes that an endpoint (empty: nobody knows which) showed a block that does not link. Answers what follows, and
     /// whether the place is new.
-    fn note(&mut self, mismatch: &Mismatch, endpoint: &str, endpoints: usize, now: Instant) -> (Verdict, bool) {
+    fn note(&mut self, mismatch: &Mismatch, endpoint: &str, plan: &FixPlan, now: Instant) -> (Verdict, bool) {
         let known = self.places.iter().position(|(place, _)| place == mismatch);
         let place = known.unwrap_or_else(|| {
             if self.places.len() >= PLACES_MAX {
@@ -68,12 +66,12 @@ impl Suspects {
         }
         let showed = &mut self.places[place].1;
         showed.insert(endpoint.to_owned());
-        let is_everybody = showed.len() >= endpoints;
-        self.distrusted.retain(|(_, at)| now.duration_since(*at) < DISTRUST_FOR);
+        let is_everybody = showed.len() >= plan.endpoints;
+        self.distrusted.retain(|(_, at)| now.duration_since(*at) < plan.distrust_for);
         let is_distrusted = self.distrusted.iter().any(|(name, _)| name == endpoint);
         let verdict = if is_everybody {
             Verdict::Everybody
-        } else if is_distrusted || self.distrusted.len() + 1 >= endpoints {
+        } else if is_distrusted || self.distrusted.len() + 1 >= plan.endpoints {
             // Left alone already, and still it answered; or the last one that is asked at all.
             Verdict::TryAgain
         } else {
@@ -116,7 +114,7 @@ impl GapFixer {
         let (verdict, is_new) = {
             // Nothing panics while it is locked; a poisoned value would still be whole.
             let mut suspects = self.suspects.lock().unwrap_or_else(PoisonError::into_inner);
-            suspects.note(&mismatch, &endpoint, self.plan.endpoints, Instant::now())
+            suspects.note(&mismatch, &endpoint, &self.plan, Instant::now())
         };
         self.alarm(height, &endpoint, &reason, is_new);
         match verdict {
@@ -167,45 +165,53 @@ fn refused(mismatch: Mismatch) -> Error {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     fn mismatch(below: Height) -> Mismatch {
         Mismatch { below, above: below + 1, hash: "0xaa".to_owned(), parent: "0xbb".to_owned() }
     }
 
+    const DISTRUST_FOR: Duration = Duration::from_secs(600);
+
+    fn plan(endpoints: usize) -> FixPlan {
+        FixPlan { endpoints, distrust_for: DISTRUST_FOR, ..FixPlan::default() }
+    }
+
     #[test]
     fn the_only_endpoint_is_everybody() {
         let mut suspects = Suspects::default();
-        assert_eq!(suspects.note(&mismatch(5), "one", 1, Instant::now()), (Verdict::Everybody, true));
-        assert_eq!(suspects.note(&mismatch(5), "one", 1, Instant::now()), (Verdict::Everybody, false));
+        assert_eq!(suspects.note(&mismatch(5), "one", &plan(1), Instant::now()), (Verdict::Everybody, true));
+        assert_eq!(suspects.note(&mismatch(5), "one", &plan(1), Instant::now()), (Verdict::Everybody, false));
     }
 
     #[test]
     fn each_endpoint_is_left_alone_but_the_last_one() {
         let mut suspects = Suspects::default();
         let now = Instant::now();
-        assert_eq!(suspects.note(&mismatch(5), "one", 3, now), (Verdict::AskOthers, true));
-        assert_eq!(suspects.note(&mismatch(5), "two", 3, now), (Verdict::AskOthers, false));
+        assert_eq!(suspects.note(&mismatch(5), "one", &plan(3), now), (Verdict::AskOthers, true));
+        assert_eq!(suspects.note(&mismatch(5), "two", &plan(3), now), (Verdict::AskOthers, false));
         // The third shows another block at another place: it is all that is left.
-        assert_eq!(suspects.note(&mismatch(9), "three", 3, now), (Verdict::TryAgain, true));
-        assert_eq!(suspects.note(&mismatch(5), "three", 3, now), (Verdict::Everybody, false));
+        assert_eq!(suspects.note(&mismatch(9), "three", &plan(3), now), (Verdict::TryAgain, true));
+        assert_eq!(suspects.note(&mismatch(5), "three", &plan(3), now), (Verdict::Everybody, false));
         let later = now + DISTRUST_FOR;
-        assert_eq!(suspects.note(&mismatch(20), "three", 3, later), (Verdict::AskOthers, true));
+        assert_eq!(suspects.note(&mismatch(20), "three", &plan(3), later), (Verdict::AskOthers, true));
     }
 
     #[test]
     fn an_endpoint_that_answers_all_the_same_is_not_asked_in_circles() {
         let mut suspects = Suspects::default();
         let now = Instant::now();
-        assert_eq!(suspects.note(&mismatch(5), "one", 3, now).0, Verdict::AskOthers);
-        assert_eq!(suspects.note(&mismatch(5), "one", 3, now).0, Verdict::TryAgain);
+        assert_eq!(suspects.note(&mismatch(5), "one", &plan(3), now).0, Verdict::AskOthers);
+        assert_eq!(suspects.note(&mismatch(5), "one", &plan(3), now).0, Verdict::TryAgain);
     }
 
     #[test]
     fn the_memory_of_places_is_bounded() {
         let mut suspects = Suspects::default();
         for below in 0..2 * PLACES_MAX as Height {
-            suspects.note(&mismatch(below), "one", 2, Instant::now());
+            suspects.note(&mismatch(below), "one", &plan(2), Instant::now());
         }
         assert_eq!(suspects.places.len(), PLACES_MAX);
     }
