@@ -59,6 +59,16 @@ pub(super) fn endpoint(text: &str) -> Result<SecretUrl, String> {
     Ok(SecretUrl::new(text))
 }
 
+/// `ws://...` or `wss://...`.
+pub(super) fn hint(text: &str) -> Result<SecretUrl, String> {
+    const FORM: &str = "must be a URL that begins with ws:// or wss://";
+    let url = Url::parse(text).map_err(|error| format!("{FORM} ({error})"))?;
+    if !matches!(url.scheme(), "ws" | "wss") || url.port() == Some(0) || url.fragment().is_some() {
+        return Err(FORM.to_owned());
+    }
+    Ok(SecretUrl::new(text))
+}
+
 /// `IP:PORT`, or nothing.
 pub(super) fn listen(text: &str) -> Result<Option<SocketAddr>, String> {
     if text.is_empty() {
@@ -117,7 +127,7 @@ mod tests {
     proptest! {
         #[test]
         fn no_text_breaks_a_parser(text in "\\PC{0,40}") {
-            let _ = (redis(&text), endpoint(&text), listen(&text), store(&text));
+            let _ = (redis(&text), endpoint(&text), hint(&text), listen(&text), store(&text));
             let _ = (redis(&format!("redis://{text}")), endpoint(&format!("http://{text}")));
         }
     }

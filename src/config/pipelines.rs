@@ -18,8 +18,8 @@ use crate::messages::heights::{HEIGHT_MAX, Height};
 pub(super) const BLOCKS_DEFAULTS: &str = "defaults.blocks";
 /// Where the defaults of `selftest` stand.
 pub(super) const SELFTEST_DEFAULTS: &str = "defaults.selftest";
-/// Most endpoints of one chain.
-const ENDPOINTS_MAX: usize = 64;
+/// Most endpoints, and most hints, of one chain.
+const URLS_MAX: usize = 64;
 /// The words of `order`.
 const ORDERS: [(&str, GapOrder); 2] = [("oldest", GapOrder::Oldest), ("newest", GapOrder::Newest)];
 /// Dialects of the design that this version does not speak.
@@ -90,6 +90,8 @@ fn blocks(s: &mut Section<'_>) -> BlocksSettings {
     let settings = BlocksSettings {
         chain: chain.unwrap_or(ChainDialect::Evm),
         endpoints: endpoints(s),
+        hints: urls(s, "hints", address::hint),
+        hint_silence: s.seconds("hint_silence_seconds", 5..=3600),
         start: start(s),
         end: optional_height(s, "end"),
         store: store(s),
@@ -115,6 +117,9 @@ fn blocks(s: &mut Section<'_>) -> BlocksSettings {
         reconcile: some(s.seconds("reconcile_seconds", 0..=31_536_000)),
         seed_view: seed_view(s),
     };
+    if !settings.hints.is_empty() && settings.chain != ChainDialect::Evm {
+        s.conflict("hints", "only chain = \"evm\" has nodes that push new heads; drop the key, poll_ms decides");
+    }
     if let (Start::Height(start), Some(end)) = (settings.start, settings.end)
         && end < start
     {
@@ -158,19 +163,26 @@ fn dialect(text: &str) -> Result<ChainDialect, String> {
 }
 
 fn endpoints(s: &mut Section<'_>) -> Vec<SecretUrl> {
-    let Some(items) = s.list("endpoints") else {
-        return Vec::new();
-    };
-    if items.is_empty() {
+    let faults = s.faults();
+    let urls = urls(s, "endpoints", address::endpoint);
+    if urls.is_empty() && s.faults() == faults {
         s.missing("endpoints", "name at least one, for example endpoints = [\"http://127.0.0.1:8545\"]");
     }
-    if items.len() > ENDPOINTS_MAX {
-        s.conflict("endpoints", &format!("must hold at most {ENDPOINTS_MAX}"));
+    urls
+}
+
+/// A list of addresses, each of them once.
+fn urls(s: &mut Section<'_>, key: &'static str, parse: fn(&str) -> Result<SecretUrl, String>) -> Vec<SecretUrl> {
+    let Some(items) = s.list(key) else {
+        return Vec::new();
+    };
+    if items.len() > URLS_MAX {
+        s.conflict(key, &format!("must hold at most {URLS_MAX}"));
     }
     let mut urls: Vec<SecretUrl> = Vec::new();
-    for item in items.into_iter().take(ENDPOINTS_MAX) {
+    for item in items.into_iter().take(URLS_MAX) {
         let parsed = match &item.value {
-            ValueKind::String(text) => address::endpoint(text),
+            ValueKind::String(text) => parse(text),
             _ => Err("must be a URL in double quotes".to_owned()),
         };
         match parsed {

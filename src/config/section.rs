@@ -142,6 +142,11 @@ impl<'a> Section<'a> {
         self.conflict(key, what);
     }
 
+    /// How many faults were noted so far, of all tables.
+    pub(super) fn faults(&self) -> usize {
+        self.notes.faults.len()
+    }
+
     /// Where the value of a key comes from.
     fn path_of(&self, key: &str) -> String {
         match &self.defaults {
@@ -316,7 +321,7 @@ pub(super) fn whole(found: &Found) -> Option<u64> {
 
 /// Whether values of this key may hold credentials.
 fn is_secret(path: &str) -> bool {
-    path.ends_with("password") || path.ends_with(".url") || path.contains(".endpoints")
+    path.ends_with("password") || path.ends_with(".url") || path.contains(".endpoints") || path.contains(".hints")
 }
 
 fn read_secret(path: &std::path::Path) -> Result<Secret, String> {

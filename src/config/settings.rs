@@ -187,6 +187,10 @@ pub struct BlocksSettings {
     pub chain: ChainDialect,
     /// The chain's nodes; 1 to 64, none twice.
     pub endpoints: Vec<SecretUrl>,
+    /// Who pushes new heads; 0 to 64, none twice.
+    pub hints: Vec<SecretUrl>,
+    /// The silence after which a socket that pushes is taken for dead.
+    pub hint_silence: Duration,
     /// Where to begin.
     pub start: Start,
     /// Highest height that is wanted; never below `start`.
@@ -201,7 +205,7 @@ pub struct BlocksSettings {
     pub bare_names: Option<PathBuf>,
     /// What those names end in.
     pub bare_suffix: &'static str,
-    /// Depth below the head at which a block counts as final; 1 to 512.
+    /// Depth below the head at which a block counts as final at the latest; 1 to 512.
     pub confirmations: u64,
     /// What says that a block is final; always [`FinalityRule::Count`] where the dialect is not EVM.
     pub finality: FinalityRule,

@@ -228,6 +228,19 @@ fn every_fault_of_a_chain_is_refused() {
             "seed_gaps_key = \"\"",
             "blocks.main.seed_gaps_key = \"\": must be the name of a key in Redis, 1 to 200 bytes without control characters",
         ),
+        ("hints = \"ws://h\"", "blocks.main.hints = \"ws://h\": must be a list of texts, [\"...\", \"...\"]"),
+        (
+            "hints = [\"http://h/KEY\"]",
+            "blocks.main.hints[0] = \"http://h/...\": must be a URL that begins with ws:// or wss://",
+        ),
+        (
+            "hints = [\"ws://h/KEY\", \"ws://h/KEY\"]",
+            "blocks.main.hints[1] = \"ws://h/...\": stands in the list twice; drop one",
+        ),
+        (
+            "hint_silence_seconds = 4",
+            "blocks.main.hint_silence_seconds = 4: must be a whole number of seconds, 5 to 3600",
+        ),
         ("confirmation = 5", "blocks.main.confirmation: unknown key; did you mean `confirmations`?"),
     ] {
         assert_eq!(headlines(&report(&format!("{CHAIN}{line}"))), [format!("a.toml:5: {expected}")], "{line}");
@@ -345,6 +358,7 @@ fn no_report_shows_a_secret() {
         "[redis]\npasword = \"hunter2\"\n",
         "[redis]\npassword = \"hunter2\n",
         "[redis]\nurl = \"redis://:hunter2@h\n",
+        "[blocks.main]\nhints = [\n  \"http://h/v3/hunter2\",\n  \"wss://h:0/?key=hunter2\",\n]\n",
         "[blocks.main]\nendpoints = [\n  \"ws://h/v3/hunter2\",\n  \"http://h:0/?key=hunter2\",\n]\n",
     ] {
         assert!(!report(text).contains("hunter2"), "{}", report(text));

@@ -12,6 +12,7 @@ use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::{Registry, Unit};
 
 use super::blocks::BlocksMetrics;
+use super::chain::ChainMetrics;
 use super::endpoints::EndpointMetrics;
 use crate::ids::{Kind, UnitId};
 
@@ -152,6 +153,8 @@ pub struct Metrics {
     pub units_failed: Gauge,
     /// Endpoints of sources.
     pub endpoints: EndpointMetrics,
+    /// Figures of the chains whose heads are followed here.
+    pub chain: ChainMetrics,
 }
 
 fn commit_buckets() -> Histogram {
@@ -180,6 +183,7 @@ impl Metrics {
             units_running: Gauge::default(),
             units_failed: Gauge::default(),
             endpoints: EndpointMetrics::new(),
+            chain: ChainMetrics::default(),
         };
         metrics.register();
         Arc::new(metrics)
@@ -206,6 +210,7 @@ impl Metrics {
         r.register("units_running", "units that run on this node", self.units_running.clone());
         r.register("units_failed", "units that this node gave up for a while", self.units_failed.clone());
         self.endpoints.register(r);
+        self.chain.register(r);
     }
 
     /// Shows the counters of a unit's rare events from the start: a rate over a counter that appears with its first
@@ -228,6 +233,7 @@ impl Metrics {
     /// The text form.
     pub fn render(&self) -> String {
         let mut text = String::new();
+        self.chain.refresh();
         if encode(&mut text, &self.registry).is_err() {
             // Writing into a String fails only if a metric's own encoding does.
             text.clear();

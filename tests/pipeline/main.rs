@@ -24,4 +24,3 @@ mod sim;
 mod trouble;
 mod verify;
 mod world;
-
