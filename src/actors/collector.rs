@@ -1,11 +1,17 @@
 //! Collector: follows the head of a chain, alone, above finality.
 //!
-//! Reads    the chain's head and the blocks above finality; mailbox `collector` (a wish to look now)
-//! Writes   block files; held heights; facts `head`, `start`, `chain_id`; mailbox `gap_detector` (a hint)
-//! Promise  above `head - confirmations` the held heights are one chain, and each was durable before it counted
+//! Reads    the chain's head and the blocks above finality; mailbox `collector` (a wish to look now); hints
+//! Writes   block files; held heights; facts `head`, `finalized`, `start`, `chain_id`, `alarms`; mailbox
+//!          `gap_detector` (a hint); publishes reorganisations
+//! Promise  above `finalized` the held heights are one chain, and each was durable before it counted; below it
+//!          nothing is rewritten
 //! Crash    files without a commit are found again by their name; the window in the checkpoint tells where to go on
 
+mod alarm;
+mod commit;
+mod event;
 mod find;
+mod watch;
 mod window;
 
 use std::sync::Arc;
@@ -14,14 +20,15 @@ use std::time::Duration;
 use actix::prelude::*;
 
 use super::turn::crash::CrashPoint;
-use super::turn::{self, Claimed, Error, Tick, Turn, Unit};
-use crate::messages::block::{Block, BlockRef};
-use crate::messages::gap::{CollectorMessage, DetectorMessage};
-use crate::messages::heights::{HEIGHT_MAX, Height, HeightRange, HeightSet};
+use super::turn::{self, Brought, Error, Tick, Turn, Unit};
+use crate::messages::block::Block;
+use crate::messages::facts::ChainFacts;
+use crate::messages::gap::CollectorMessage;
+use crate::messages::heights::{Height, HeightRange, HeightSet};
 use crate::sinks::BlockFiles;
 use crate::sources::Chain;
-use crate::store::StoreError;
-use crate::store::effect::{Commit, Effect, Outgoing};
+use crate::sources::hints::Hints;
+use watch::Watch;
 use window::Outcome;
 
 pub use window::Window;
@@ -30,14 +37,21 @@ pub use window::Window;
 #[derive(Clone)]
 pub struct Collector {
     /// Its unit.
-    pub unit: Arc<Unit>,
+    unit: Arc<Unit>,
     /// The chain.
-    pub source: Chain,
+    source: Chain,
     /// Where blocks go.
-    pub files: BlockFiles,
+    files: BlockFiles,
     /// What it follows.
-    pub plan: FollowPlan,
+    plan: FollowPlan,
+    /// Who may wake it early.
+    hints: Option<Arc<Hints>>,
+    /// What it remembers of this life, beside the checkpoint.
+    watch: Arc<Watch>,
 }
+
+/// How long it waits for the chain's word on finality: an endpoint that knows no tag must not hold the head up.
+const TAG_WAIT_MAX: Duration = Duration::from_secs(2);
 
 /// What a Collector follows, from `[blocks.NAME]`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -48,7 +62,7 @@ pub struct FollowPlan {
     pub end: Option<Height>,
     /// The chain that it must be, if the configuration says so.
     pub chain_id: Option<String>,
-    /// Blocks below the head that may still change.
+    /// Blocks below the head that may still change, unless the chain itself says that they are final.
     pub confirmations: u64,
     /// Heights of one turn.
     pub batch: u64,
@@ -65,8 +79,12 @@ struct View {
     start: Height,
     /// The source's head.
     head: Height,
+    /// The highest height that is final by tag or count; never below `told_final`.
+    finalized: Option<Height>,
     /// The head that was last written down: what the detector knows.
     told: Option<Height>,
+    /// What was last written down as final. Up to here the pool writes, above it nobody else.
+    told_final: Option<Height>,
     /// Heights of the window above finality that are no longer held: `blocks verify` found them lost.
     hole: Option<HeightRange>,
 }
@@ -91,6 +109,12 @@ impl Actor for Collector {
     type Context = Context<Self>;
 
     fn started(&mut self, ctx: &mut Self::Context) {
+        if let Some(hints) = self.hints.clone() {
+            // It lives in the actor's context, so it ends with the actor, however that ends.
+            let (unit, watch) = (self.unit.clone(), self.watch.clone());
+            let listening = async move { hints.listen(&unit.metrics.clone(), || watch.hint(&unit)).await };
+            ctx.spawn(actix::fut::wrap_future::<_, Self>(listening));
+        }
         turn::begin(ctx);
     }
 }
@@ -103,46 +127,90 @@ impl Handler<Tick> for Collector {
     }
 }
 
-/// The facts of the pipeline, as the last commit left them.
-#[derive(Debug, Default)]
-struct Facts {
-    chain_id: Option<String>,
-    start: Option<Height>,
-    head: Option<Height>,
-}
-
 impl Collector {
+    /// A Collector in a new life of its unit.
+    pub fn new(unit: Arc<Unit>, source: Chain, files: BlockFiles, plan: FollowPlan, hints: Option<Arc<Hints>>) -> Self {
+        let watch = Arc::new(Watch::new(&unit));
+        Self { unit, source, files, plan, hints, watch }
+    }
+
     async fn take_turn(self) -> Result<Turn, Error> {
         let wishes = self.unit.claim::<CollectorMessage>(|_, _| Vec::new()).await?;
         let facts = self.facts().await?;
-        let chain_id = self.check_chain(facts.chain_id).await?;
-        let head = self.unit.outside(self.source.head()).await?;
-        // `latest` is pinned by the first commit.
-        let start = self.plan.start.or(facts.start).unwrap_or(head);
+        let chain_id = self.check_chain(facts.chain_id.clone()).await?;
         let window = self.window()?;
-        let hole = self.hole(&window, self.plan.floor(start, head)).await?;
-        let view = View { start, head, told: facts.head, hole };
+        let view = self.look(&facts, &window).await?;
         let next = decide(&window, &view, &self.plan);
         self.unit.point(CrashPoint::AfterDecide).await;
-        let found = self.find(&window, &next, start, head).await?;
-        let worked = !found.blocks.is_empty() || found.reorg.is_some();
-        // A start that was changed, and a head that the detector must know though no block came with it.
-        let news = facts.start.is_some_and(|told| told != start) || (found.tell_head && facts.head < Some(head));
-        if !worked && !news && wishes.is_empty() {
-            return Ok(Turn::IdleFor(self.plan.poll));
+        let found = self.find(&window, &next, &view).await?;
+        if let Some(alarm) = found.alarm {
+            return self.sound(alarm, &facts, wishes.ack).await;
         }
-        let ids: Vec<BlockRef> = found.blocks.iter().map(|block| block.id.clone()).collect();
+        let worked = !found.blocks.is_empty() || found.reorg.is_some();
+        let left = match &found.reorg {
+            Some(reorg) => Some((reorg.top + 1 - reorg.from, self.reorg_event(reorg, &window)?)),
+            None => None,
+        };
+        let ids = found.blocks.iter().map(|block| block.id.clone()).collect();
+        let turn = Outcome {
+            window,
+            ids,
+            reorg: found.reorg,
+            place: found.place,
+            head: found.head_seen.then_some(view.head),
+            finalized: view.finalized,
+            beyond: found.beyond,
+            told: (view.told, view.told_final),
+            start: view.start,
+            chain_id,
+        };
+        let recorded = turn.record(self.plan.confirmations + 1);
+        // A start that was changed, a head that the detector must know though no block came with it, or more that is
+        // final.
+        let news = facts.start.is_some_and(|told| told != view.start)
+            || recorded.head > view.told
+            || recorded.finalized > view.told_final;
+        if !worked && !news && wishes.is_empty() {
+            self.watch.figures.set_heads(view.told, view.told_final);
+            return Ok(self.watch.idle(self.plan.poll));
+        }
+        let brought = Brought::of(&found.blocks);
         self.store(found.blocks).await?;
-        let outcome = Outcome { window, ids, reorg: found.reorg, place: found.place, head, start, chain_id };
-        self.commit(outcome, &wishes).await?;
-        Ok(if worked { Turn::Worked } else { Turn::IdleFor(self.plan.poll) })
+        let alarm = self.commit(recorded, left, &brought, &wishes, view.told).await?;
+        match alarm {
+            Some(alarm) => self.sound(alarm, &facts, wishes.ack).await,
+            None if worked => {
+                self.watch.moved();
+                Ok(Turn::Worked)
+            }
+            None => Ok(self.watch.idle(self.plan.poll)),
+        }
     }
 
-    async fn facts(&self) -> Result<Facts, Error> {
-        let all = self.unit.lease.store().facts(self.unit.lease.link(), self.unit.pipeline()).await?;
-        let fact = |name: &str| all.iter().find(|(key, _)| key == name).map(|(_, value)| value.clone());
-        let height = |name: &str| fact(name).and_then(|text| text.parse().ok());
-        Ok(Facts { chain_id: fact("chain_id"), start: height("start"), head: height("head") })
+    /// What the chain and Redis show.
+    async fn look(&self, facts: &ChainFacts, window: &Window) -> Result<View, Error> {
+        let (told, told_final) = (facts.head, facts.finalized);
+        let tag = tokio::time::timeout(TAG_WAIT_MAX, self.source.finalized());
+        let (head, tag) = self.unit.outside(futures_util::future::join(self.source.head(), tag)).await;
+        let head = head.map_err(|error| self.watch.judge(error))?;
+        let tag = match tag {
+            Ok(Ok(tag)) => tag,
+            Ok(Err(error)) => {
+                tracing::debug!(unit = %self.unit.lease.unit(), %error, "no word on finality; the count holds");
+                None
+            }
+            Err(_) => None,
+        };
+        // `latest` is pinned by the first commit.
+        let start = self.plan.start.or(facts.start).unwrap_or(head);
+        let finalized = told_final.max(self.plan.finalized(head, tag));
+        let hole = self.hole(window, start.max(told_final.map_or(0, |last| last + 1))).await?;
+        Ok(View { start, head, finalized, told, told_final, hole })
+    }
+
+    async fn facts(&self) -> Result<ChainFacts, Error> {
+        let fields = self.unit.lease.store().facts(self.unit.lease.link(), self.unit.pipeline()).await?;
+        Ok(ChainFacts::read(&fields, self.plan.confirmations))
     }
 
     /// The chain's id, which must be the configured and the stored one: judged before the first write.
@@ -191,60 +259,29 @@ impl Collector {
         self.unit.point(CrashPoint::AfterApply).await;
         Ok(())
     }
-
-    async fn commit(&self, outcome: Outcome, wishes: &Claimed<CollectorMessage>) -> Result<(), Error> {
-        let (head, ack, lowest) = (outcome.head, wishes.ack, outcome.ids.first().cloned());
-        let (window, mut effects) = outcome.record(self.plan.confirmations + 1);
-        let state = Some(serde_json::to_string(&window).map_err(|e| Error::Fault(e.to_string()))?);
-        let hint = Effect::Send {
-            to: self.unit.address("gap_detector"),
-            capacity: self.plan.capacity,
-            messages: vec![Outgoing::new(&DetectorMessage::HeadMoved { head })?],
-        };
-        effects.push(hint);
-        let mut commit = Commit { state, ack, effects };
-        let mut answer = self.unit.commit(&commit).await;
-        if let (Err(StoreError::Overlap { .. }), Some(lowest)) = (&answer, lowest) {
-            commit.effects.insert(0, self.make_way(&lowest).await?);
-            answer = self.unit.commit(&commit).await;
-        }
-        if let Err(StoreError::Full { .. } | StoreError::OutOfMemory(_)) = answer {
-            // The detector looks by itself: a hint that finds no room must not hold the head up.
-            commit.effects.pop();
-            answer = self.unit.commit(&commit).await;
-        }
-        answer.map(drop).map_err(Error::from)
-    }
-
-    /// Takes out what is held from `lowest` upwards: after a rewind of this checkpoint, or an index changed by hand,
-    /// heights are held that the window knows nothing of. They are followed once more; their files are found.
-    async fn make_way(&self, lowest: &BlockRef) -> Result<Effect, Error> {
-        let (store, link) = (self.unit.lease.store(), self.unit.lease.link());
-        let above = HeightRange::new(lowest.height, HEIGHT_MAX).map_err(Error::Fault)?;
-        let held = store.held(link, self.unit.pipeline(), above).await?;
-        let top = held.last().map_or(lowest.height, |piece| piece.range.hi());
-        let range = HeightRange::new(lowest.height, top.max(lowest.height)).map_err(Error::Fault)?;
-        tracing::warn!(unit = %self.unit.lease.unit(), %range, "held above the window; followed once more");
-        let below = match held.first().filter(|piece| piece.range.lo() < lowest.height) {
-            Some(piece) => self.files.wanted_at(piece, lowest.height - 1).await?,
-            None => None,
-        };
-        Ok(Effect::Remove { range, below, above: None })
-    }
 }
 
 impl FollowPlan {
-    /// Below this height the pool fills; from it on, only this actor writes.
-    fn floor(&self, start: Height, head: Height) -> Height {
-        start.max((head + 1).saturating_sub(self.confirmations))
+    /// The highest height that is final: as the chain says itself, or by count. A tag makes blocks final earlier, never
+    /// later, and never what is above the head.
+    fn finalized(&self, head: Height, tag: Option<Height>) -> Option<Height> {
+        head.checked_sub(self.confirmations).max(tag.map(|tag| tag.min(head)))
+    }
+}
+
+impl View {
+    /// Below this height the pool fills. The newest block is this actor's even where the chain is final at once: the
+    /// head must not wait for the pool. What was written down as final is never this actor's.
+    fn floor(&self) -> Height {
+        let above = |last: Option<Height>| last.map_or(0, |last| last + 1);
+        self.start.max(above(self.finalized).min(self.head)).max(above(self.told_final))
     }
 }
 
 /// What to fetch next. Pure.
 fn decide(window: &Window, view: &View, plan: &FollowPlan) -> Next {
-    let View { start, head, told, hole } = *view;
-    let end_is_final = |told: Height| plan.end.is_some_and(|end| told >= end.saturating_add(plan.confirmations));
-    if told.is_some_and(end_is_final) {
+    let View { start, head, told_final, hole, .. } = *view;
+    if plan.end.is_some_and(|end| told_final >= Some(end)) {
         return Next::CaughtUp;
     }
     let batch = |lo: Height, hi: Height| HeightRange::new(lo, hi.min(lo.saturating_add(plan.batch.max(1) - 1))).ok();
@@ -252,16 +289,24 @@ fn decide(window: &Window, view: &View, plan: &FollowPlan) -> Next {
         return Next::Mend(hole);
     }
     let last = plan.end.map_or(head, |end| end.min(head));
-    let floor = plan.floor(start, head);
+    let floor = view.floor();
     match window.top().map(|(height, _)| height) {
         Some(top) if plan.end.is_some_and(|end| top >= end) => Next::Confirm,
         Some(top) if top >= last => Next::CaughtUp,
-        Some(top) if top + 1 >= floor => batch(top + 1, last).map_or(Next::CaughtUp, Next::Follow),
+        // A few blocks that became final meanwhile are still followed one by one: they are nobody else's yet.
+        Some(top) if top + 1 >= floor || is_near(top, view, plan.batch) => {
+            batch(top + 1, last).map_or(Next::CaughtUp, Next::Follow)
+        }
         Some(_) => Next::Jump(batch(floor, last)),
         // The chain has not reached the first wanted height.
         None if start > last => Next::CaughtUp,
         None => batch(floor, last).map_or(Next::Jump(None), Next::Follow),
     }
+}
+
+/// Whether one turn can go on from `top` to the head with heights that only the Collector may write.
+fn is_near(top: Height, view: &View, batch: u64) -> bool {
+    top + 1 >= view.start && view.told_final <= Some(top) && view.head.saturating_sub(top) <= batch
 }
 
 #[cfg(test)]
@@ -290,8 +335,47 @@ mod tests {
         HeightRange::new(lo, hi).expect("a range")
     }
 
+    /// A look at a chain whose blocks are final by count alone.
     fn view(start: Height, head: Height) -> View {
-        View { start, head, told: None, hole: None }
+        View { start, head, finalized: plan().finalized(head, None), ..View::default() }
+    }
+
+    /// As [`view`], with a tag, and what was last written down as final.
+    fn tagged(head: Height, tag: Height, told_final: Height) -> View {
+        let finalized = plan().finalized(head, Some(tag)).max(Some(told_final));
+        View { start: 0, head, finalized, told_final: Some(told_final), ..View::default() }
+    }
+
+    #[test]
+    fn a_tag_makes_blocks_final_earlier_and_never_later_or_above_the_head() {
+        assert_eq!(plan().finalized(100, None), Some(90));
+        assert_eq!(plan().finalized(100, Some(95)), Some(95));
+        assert_eq!(plan().finalized(100, Some(40)), Some(90));
+        assert_eq!(plan().finalized(100, Some(5000)), Some(100));
+        assert_eq!(plan().finalized(9, None), None);
+        assert_eq!(plan().finalized(9, Some(0)), Some(0));
+    }
+
+    #[test]
+    fn the_newest_block_is_followed_though_the_chain_is_final_at_once() {
+        let empty = Window::default();
+        assert_eq!(
+            decide(&empty, &View { told_final: None, ..tagged(100, 100, 0) }, &plan()),
+            Next::Follow(range(100, 100))
+        );
+        // One more block, a few more, and more than a turn can hold: those are the pool's.
+        assert_eq!(decide(&window(91, 10), &tagged(101, 101, 100), &plan()), Next::Follow(range(101, 101)));
+        assert_eq!(decide(&window(91, 10), &tagged(105, 105, 100), &plan()), Next::Follow(range(101, 105)));
+        assert_eq!(decide(&window(91, 10), &tagged(106, 106, 100), &plan()), Next::Jump(Some(range(106, 106))));
+        // What was written down as final is the pool's, whatever this window knows.
+        assert_eq!(decide(&empty, &tagged(100, 100, 100), &plan()), Next::Jump(None));
+        assert_eq!(decide(&window(91, 5), &tagged(100, 100, 99), &plan()), Next::Jump(Some(range(100, 100))));
+    }
+
+    #[test]
+    fn a_tag_that_overtakes_the_window_leaves_the_rest_to_the_pool() {
+        assert_eq!(decide(&window(91, 10), &tagged(103, 99, 90), &plan()), Next::Follow(range(101, 103)));
+        assert_eq!(decide(&window(91, 10), &tagged(109, 104, 90), &plan()), Next::Jump(Some(range(105, 109))));
     }
 
     #[test]
@@ -327,8 +411,8 @@ mod tests {
         // Far below finality from the first look on: all of it is the pool's.
         assert_eq!(decide(&empty, &view(0, 500), &plan), Next::Jump(None));
         assert_eq!(decide(&window(91, 10), &view(0, 500), &plan), Next::Jump(None));
-        let told = View { told: Some(112), ..view(0, 500) };
+        let told = View { told_final: Some(102), ..view(0, 500) };
         assert_eq!(decide(&window(91, 12), &told, &plan), Next::CaughtUp);
-        assert_eq!(decide(&empty, &View { told: Some(111), ..view(0, 500) }, &plan), Next::Jump(None));
+        assert_eq!(decide(&empty, &View { told_final: Some(101), ..view(0, 500) }, &plan), Next::Jump(None));
     }
 }

@@ -1,6 +1,6 @@
 //! GapDetector: finds what is wanted and neither held, parked nor asked for, and asks for it.
 //!
-//! Reads    held and parked heights, facts `head`, `start`, `endpoints`; names of block files; mailbox `gap_detector`
+//! Reads    held and parked heights, facts `finalized`, `start`, `endpoints`; names of block files; mailbox `gap_detector`
 //!          (wake-ups, operators' orders)
 //! Writes   mailbox `gap_fixer` (tasks, as it has room); takes lost and bad blocks out of the held heights; parks and
 //!          unparks as operators order, and unparks by itself in time; the seed's keys; empties the
@@ -26,6 +26,7 @@ use actix::prelude::*;
 use super::turn::crash::CrashPoint;
 use super::turn::{self, Error, Tick, Turn, Unit};
 use crate::config::GapOrder;
+use crate::messages::facts::ChainFacts;
 use crate::messages::gap::{DetectorMessage, GapTask};
 use crate::messages::heights::{Height, HeightRange};
 use crate::sinks::BlockFiles;
@@ -86,7 +87,7 @@ impl Drop for Figures {
 /// The bounds of detection, from `[blocks.NAME]`.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct DetectPlan {
-    /// Blocks below the head that only the Collector may write.
+    /// Blocks below the head that only the Collector may write, where it has not written down yet what is final.
     pub confirmations: u64,
     /// The highest wanted height, if any.
     pub end: Option<Height>,
@@ -229,12 +230,8 @@ impl GapDetector {
     /// The final wanted heights; none before the Collector has seen the chain, or while nothing is final.
     async fn wanted(&self) -> Result<Option<HeightRange>, Error> {
         let (store, link) = (self.unit.lease.store(), self.unit.lease.link());
-        let mut facts = [None, None];
-        for (fact, name) in facts.iter_mut().zip(["head", "start"]) {
-            *fact = store.fact(link, self.unit.pipeline(), name).await?.and_then(|text| text.parse::<Height>().ok());
-        }
-        let [Some(head), Some(start)] = facts else { return Ok(None) };
-        let Some(last) = head.checked_sub(self.plan.confirmations) else { return Ok(None) };
+        let facts = ChainFacts::read(&store.facts(link, self.unit.pipeline()).await?, self.plan.confirmations);
+        let (Some(start), Some(last)) = (facts.start, facts.finalized) else { return Ok(None) };
         let last = self.plan.end.map_or(last, |end| last.min(end));
         Ok(HeightRange::new(start, last).ok())
     }

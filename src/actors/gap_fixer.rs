@@ -16,8 +16,9 @@ use std::time::Duration;
 use actix::prelude::*;
 
 use super::turn::crash::CrashPoint;
-use super::turn::{self, Claimed, Error, Tick, Turn, Unit};
+use super::turn::{self, Brought, Claimed, Error, Tick, Turn, Unit};
 use crate::messages::block::Block;
+use crate::messages::facts::ChainFacts;
 use crate::messages::gap::GapTask;
 use crate::messages::heights::{Height, HeightRange, HeightSet};
 use crate::sinks::BlockFiles;
@@ -49,7 +50,7 @@ pub struct GapFixer {
 /// The bounds of fixing, from `[blocks.NAME]`.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct FixPlan {
-    /// Blocks below the head that only the Collector may write.
+    /// Blocks below the head that only the Collector may write, where it has not written down yet what is final.
     pub confirmations: u64,
     /// Heights that one turn works on, however wide its task.
     pub task_heights: u64,
@@ -127,11 +128,10 @@ impl GapFixer {
     /// Answers the highest height that can no longer change, none while nothing is known or nothing is final.
     async fn finalized(&self) -> Result<Option<Height>, Error> {
         let facts = self.unit.lease.store().facts(self.unit.lease.link(), self.unit.pipeline()).await?;
-        let fact = |name: &str| facts.iter().find(|(field, _)| field == name).map(|(_, value)| value.as_str());
-        let Some(chain) = fact("chain_id") else { return Ok(None) };
-        self.source.expect_chain(chain);
-        let head = fact("head").and_then(|head| head.parse::<Height>().ok());
-        Ok(head.and_then(|head| head.checked_sub(self.plan.confirmations)))
+        let facts = ChainFacts::read(&facts, self.plan.confirmations);
+        let Some(chain) = facts.chain_id else { return Ok(None) };
+        self.source.expect_chain(&chain);
+        Ok(facts.finalized)
     }
 
     /// The heights of a range that are neither held nor parked, as of now.
@@ -167,7 +167,9 @@ impl GapFixer {
             let caught =
                 |block: &Block| Caught { id: block.id.clone(), came: Came::From(block.origin.endpoint.clone()) };
             let caught = blocks.iter().map(caught).collect();
+            let brought = Brought::of(&blocks);
             self.unit.outside(self.files.store(blocks)).await?;
+            brought.iter().for_each(|block| block.say(&self.unit, false));
             // Only what is durable counts.
             catch.add(caught, lacks);
         }

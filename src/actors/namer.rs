@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 use super::turn::crash::CrashPoint;
 use super::turn::{self, Error, Tick, Turn, Unit};
 use crate::messages::block::{BlockHash, Piece};
+use crate::messages::facts::ChainFacts;
 use crate::messages::heights::{Height, HeightRange, HeightSet};
 use crate::sinks::{BareNames, BlockFiles, StoredBlock, Verdict};
 use crate::store::effect::{Ack, Commit};
@@ -35,7 +36,7 @@ pub struct Namer {
     pub files: BlockFiles,
     /// Where they are to stand under bare heights.
     pub names: BareNames,
-    /// Blocks below the head that may still change.
+    /// Blocks below the head that may still change, where the Collector has not written down yet what is final.
     pub confirmations: u64,
     /// How far this pass has come.
     pub pass: Arc<Mutex<Pass>>,
@@ -129,9 +130,8 @@ impl Namer {
 
     /// The highest height that can no longer change; none while nothing is known or nothing is final.
     async fn finalized(&self) -> Result<Option<Height>, Error> {
-        let head = self.unit.lease.store().fact(self.unit.lease.link(), self.unit.pipeline(), "head").await?;
-        let head = head.and_then(|head| head.parse::<Height>().ok());
-        Ok(head.and_then(|head| head.checked_sub(self.confirmations)))
+        let facts = self.unit.lease.store().facts(self.unit.lease.link(), self.unit.pipeline()).await?;
+        Ok(ChainFacts::read(&facts, self.confirmations).finalized)
     }
 
     /// The next parts of held pieces that do not stand in the view yet, lowest first.

@@ -3,7 +3,8 @@
 use super::status::Summary;
 use crate::config::Settings;
 use crate::ids::PipelineId;
-use crate::messages::heights::{Height, HeightRange, HeightSet};
+use crate::messages::facts::ChainFacts;
+use crate::messages::heights::{HeightRange, HeightSet};
 use crate::store::link::Link;
 use crate::store::{Store, StoreError};
 
@@ -17,9 +18,9 @@ pub async fn blocks_summary(
     pipeline: &PipelineId,
 ) -> Result<Option<Summary>, StoreError> {
     let Some(section) = settings.blocks.get(&pipeline.name) else { return Ok(None) };
-    let facts = store.facts(link, pipeline).await?;
-    let fact = |name: &str| facts.iter().find(|(key, _)| key == name).and_then(|(_, v)| v.parse::<Height>().ok());
-    let (Some(head), Some(start)) = (fact("head"), fact("start")) else { return Ok(None) };
+    let facts = ChainFacts::read(&store.facts(link, pipeline).await?, section.confirmations);
+    let (Some(head), Some(start)) = (facts.head, facts.start) else { return Ok(None) };
+    let alarms = facts.alarms();
     let last = section.end.map_or(head, |end| end.min(head));
     let Ok(wanted) = HeightRange::new(start, last) else { return Ok(None) };
     let held = store.held(link, pipeline, wanted).await?;
@@ -30,15 +31,16 @@ pub async fn blocks_summary(
     let missing = wanted.count().saturating_sub(held.count()).saturating_sub(parked.count());
     let gaps = held.gaps(wanted).ranges().len();
     let words = format!(
-        "head {head}, held {} of {}, missing {missing} in {gaps} {}, parked {}{}",
+        "head {head}, held {} of {}, missing {missing} in {gaps} {}, parked {}{}{}",
         held.count(),
         wanted.count(),
         if gaps == 1 { "gap" } else { "gaps" },
         parked.count(),
         if whole { "" } else { " (or more)" },
+        if alarms.is_empty() { "" } else { ", ALARM: final blocks were contradicted (gapless blocks status)" },
     );
     let facts = serde_json::json!({
-        "head": head, "start": start, "wanted": wanted.count(), "held": held.count(), "missing": missing,
+        "head": head, "finalized": facts.finalized, "start": start, "alarms": alarms.len(), "wanted": wanted.count(), "held": held.count(), "missing": missing,
         "gaps": gaps, "parked": parked.count(), "whole": whole,
     });
     Ok(Some(Summary { words, facts }))

@@ -88,6 +88,11 @@ impl Keys {
         self.of(pipeline, "trash")
     }
 
+    /// Channel: reorganisations, each published by the commit that follows it.
+    pub fn reorgs(&self, pipeline: &PipelineId) -> String {
+        self.of(pipeline, "reorgs")
+    }
+
     /// Stream: records that an actor puts out inside Redis.
     pub fn output(&self, pipeline: &PipelineId, name: &str) -> String {
         self.of(pipeline, &format!("out:{name}"))

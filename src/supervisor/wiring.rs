@@ -16,6 +16,7 @@ use crate::actors::turn::{self, Unit};
 use crate::config::{BlocksSettings, OnlyFilter, SecretUrl, SeedView, SelftestSettings, Settings, Start};
 use crate::ids::{Address, Kind, PipelineId, RandomId, UnitId};
 use crate::sinks::{BareNames, BlockFiles};
+use crate::sources::hints::{HintOptions, Hints};
 use crate::sources::{self, Chain};
 use crate::store::lease::Mail;
 use crate::store::view::ViewKeys;
@@ -153,8 +154,13 @@ fn blocks_units(name: &str, section: &BlocksSettings, files: &BlockFiles, settin
         distrust_for: section.quarantine,
     };
     let (files_1, files_2, files_3) = (files.clone(), files.clone(), files.clone());
-    let collector = with_source(section, move |unit, source| {
-        turn::live(Collector { unit, source, files: files_1.clone(), plan: follow.clone() })
+    let hints = hints(name, section);
+    let collector = with_source(section, move |unit, source| match &hints {
+        Ok(hints) => turn::live(Collector::new(unit, source, files_1.clone(), follow.clone(), hints.clone())),
+        Err(fault) => {
+            let fault = fault.clone();
+            Box::pin(async move { unit.give_up(fault) })
+        }
     });
     let walks: Arc<Walks> = Arc::default();
     let detector: Factory =
@@ -214,4 +220,18 @@ where
             Err(fault) => Box::pin(async move { unit.give_up(fault) }),
         }
     })
+}
+
+/// Who pushes the new heads of a pipeline; none if nobody does.
+fn hints(name: &str, section: &BlocksSettings) -> Result<Option<Arc<Hints>>, String> {
+    if section.hints.is_empty() {
+        return Ok(None);
+    }
+    let options = HintOptions {
+        urls: section.hints.iter().map(|url| url.reveal().to_owned()).collect(),
+        pipeline: PipelineId::new(Kind::Blocks, name).to_string(),
+        silence: section.hint_silence,
+        ..HintOptions::default()
+    };
+    Hints::new(options).map(Some)
 }

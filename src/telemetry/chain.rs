@@ -3,21 +3,14 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::{Registry, Unit};
 
+use super::blocks::{AlarmLabels, PipelineLabels};
 use super::metrics::Metrics;
-
-/// Which pipeline.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-pub struct PipelineLabels {
-    /// `kind.name`.
-    pub pipeline: String,
-}
 
 /// What a Collector and its hints count.
 #[derive(Debug)]
@@ -36,8 +29,6 @@ pub struct ChainMetrics {
     pub reorgs: Family<PipelineLabels, Counter>,
     /// Blocks that left the chain with each of them.
     pub reorg_depth: Family<PipelineLabels, Histogram, fn() -> Histogram>,
-    /// Blocks that contradicted final ones.
-    pub alarms: Family<PipelineLabels, Counter>,
     /// Pushes that said there is a new head.
     pub hints: Family<PipelineLabels, Counter>,
     /// 1 while a subscription to new heads is alive.
@@ -60,7 +51,6 @@ impl Default for ChainMetrics {
             stored: Family::default(),
             reorgs: Family::default(),
             reorg_depth: Family::new_with_constructor(depth_buckets as fn() -> Histogram),
-            alarms: Family::default(),
             hints: Family::default(),
             hints_connected: Family::default(),
             hint_reconnects: Family::default(),
@@ -78,8 +68,6 @@ impl ChainMetrics {
         r.register("blocks_reorgs", "reorganisations that were followed", self.reorgs.clone());
         let help = "blocks that left the chain with a reorganisation";
         r.register("blocks_reorg_depth", help, self.reorg_depth.clone());
-        let help = "blocks that contradicted final ones; nothing was rewritten";
-        r.register("blocks_alarms", help, self.alarms.clone());
         r.register("blocks_hints", "pushes that named a new head", self.hints.clone());
         let help = "1 while a subscription to new heads is alive";
         r.register("blocks_hints_connected", help, self.hints_connected.clone());
@@ -114,7 +102,7 @@ impl ChainFigures {
     pub fn new(metrics: &Arc<Metrics>, pipeline: &str) -> Self {
         let figures = Self { metrics: metrics.clone(), labels: PipelineLabels { pipeline: pipeline.to_owned() } };
         let chain = &figures.metrics.chain;
-        for family in [&chain.stored, &chain.reorgs, &chain.alarms] {
+        for family in [&chain.stored, &chain.reorgs] {
             drop(family.get_or_create(&figures.labels));
         }
         figures
@@ -145,7 +133,8 @@ impl ChainFigures {
 
     /// A final block was contradicted.
     pub fn alarm(&self) {
-        self.metrics.chain.alarms.get_or_create(&self.labels).inc();
+        let (pipeline, actor) = (self.labels.pipeline.clone(), "collector".to_owned());
+        self.metrics.blocks.alarms.get_or_create(&AlarmLabels { pipeline, actor, kind: "final_link" }).inc();
     }
 }
 
@@ -217,7 +206,6 @@ mod tests {
         assert!((100..200).contains(&lag), "{lag}");
         assert!(text.contains("gapless_blocks_head{pipeline=\"blocks.main\"} 7"), "{text}");
         assert!(text.contains("gapless_blocks_head_stored_total{pipeline=\"blocks.main\"} 3"), "{text}");
-        assert!(text.contains("gapless_blocks_alarms_total{pipeline=\"blocks.main\"} 0"), "{text}");
         drop(figures);
         let text = metrics.render();
         assert!(!text.contains("gapless_blocks_head{") && !text.contains("head_lag_seconds{"), "{text}");

@@ -37,7 +37,7 @@ impl Subject for CollectorSubject {
             poll: Duration::from_millis(20),
             capacity: 1000,
         };
-        turn::live(Collector { unit, source: self.world.source.clone(), files: self.world.files.clone(), plan })
+        turn::live(Collector::new(unit, self.world.source.clone(), self.world.files.clone(), plan, None))
     }
 
     async fn done(&self, site: &Site) -> Vec<String> {

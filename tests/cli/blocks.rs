@@ -10,7 +10,8 @@ use super::{names, oracle, world};
 
 const HEAD: u64 = 60;
 /// What `blocks status` says of a pipeline.
-const STATUS: [&str; 13] = [
+const STATUS: [&str; 14] = [
+    "alarms",
     "asked_for",
     "chain_id",
     "finalized",

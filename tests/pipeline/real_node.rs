@@ -14,9 +14,9 @@ use crate::support::node::{Node, poll};
 use crate::support::redis::free_port;
 use crate::world::{CONFIRMATIONS, World, pipeline};
 
-struct Anvil {
+pub struct Anvil {
     child: Child,
-    addr: SocketAddr,
+    pub addr: SocketAddr,
 }
 
 impl Drop for Anvil {
@@ -31,7 +31,13 @@ impl Drop for Anvil {
 }
 
 impl Anvil {
+    /// A node that makes a block a second.
     fn start() -> Option<Self> {
+        Self::with(&["--block-time", "1"])
+    }
+
+    /// A node with more arguments; none, with a line, where there is no anvil.
+    pub fn with(more: &[&str]) -> Option<Self> {
         let Ok(path) = std::env::var("GAPLESS_ANVIL") else {
             println!("skipped: GAPLESS_ANVIL is not set");
             return None;
@@ -39,7 +45,8 @@ impl Anvil {
         let port = free_port();
         let child = Command::new(path)
             .process_group(0)
-            .args(["--chain-id", "4242", "--silent", "--block-time", "1", "--port", &port.to_string()])
+            .args(["--chain-id", "4242", "--silent", "--port", &port.to_string()])
+            .args(more)
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .spawn()
@@ -61,18 +68,18 @@ impl Anvil {
         serde_json::from_str(text.split_once("\r\n\r\n")?.1).ok()
     }
 
-    fn ask(&self, method: &str, params: Value) -> Value {
+    pub fn ask(&self, method: &str, params: Value) -> Value {
         let answer = self.post(&call(method, params)).expect("an answer");
         assert!(answer.get("error").is_none(), "{method}: {answer}");
         answer["result"].clone()
     }
 
-    fn head(&self) -> u64 {
+    pub fn head(&self) -> u64 {
         number(&self.ask("eth_blockNumber", json!([])))
     }
 
     /// Hash by height, as the node has them now.
-    fn hashes(&self, to: u64) -> BTreeMap<u64, String> {
+    pub fn hashes(&self, to: u64) -> BTreeMap<u64, String> {
         let heights: Vec<u64> = (0..=to).collect();
         let mut hashes = BTreeMap::new();
         for chunk in heights.chunks(500) {
@@ -98,7 +105,7 @@ fn number(value: &Value) -> u64 {
 /// The lease of these nodes.
 const LEASE: Duration = Duration::from_secs(2);
 
-fn held_to(world: &World) -> u64 {
+pub fn held_to(world: &World) -> u64 {
     oracle::bounds(&world.redis, "main").last().map_or(0, |(_, hi)| *hi)
 }
 

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use futures_util::future::BoxFuture;
 use gapless::actors::collector::{Collector, FollowPlan};
+use gapless::actors::gap_detector::{DetectPlan, GapDetector};
 use gapless::actors::gap_fixer::{FixPlan, GapFixer};
 use gapless::actors::turn;
 use gapless::ids::{Address, Kind, PipelineId, RandomId, UnitId};
@@ -16,6 +17,7 @@ use gapless::messages::gap::GapTask;
 use gapless::messages::heights::{Height, HeightRange};
 use gapless::simulate::chain::SimChain;
 use gapless::sinks::BlockFiles;
+use gapless::sources::hints::Hints;
 use gapless::sources::{Absence, Chain, ChainIdentity, ChainSource, Fetched, SourceError, evm};
 use gapless::store::Store;
 use gapless::store::effect::Outgoing;
@@ -112,6 +114,19 @@ impl ChainSource for Staged {
     }
 }
 
+/// What a Collector of these tests follows: a chain whose ten newest blocks may change, looked at all the time.
+pub fn follow_plan() -> FollowPlan {
+    FollowPlan {
+        start: Some(0),
+        end: None,
+        chain_id: None,
+        confirmations: 10,
+        batch: 20,
+        poll: Duration::from_millis(20),
+        capacity: 100,
+    }
+}
+
 /// A Redis, a folder and real units on them.
 pub struct Stage {
     pub redis: RedisServer,
@@ -158,24 +173,39 @@ impl Stage {
     }
 
     fn collector(&self, source: Arc<Staged>, start: Option<Height>, end: Option<Height>) -> supervisor::Handle {
-        let follow = FollowPlan {
-            start,
-            end,
-            chain_id: None,
-            confirmations: 10,
-            batch: 20,
-            poll: Duration::from_millis(20),
-            capacity: 100,
-        };
+        self.follow(source, FollowPlan { start, end, ..follow_plan() }, None)
+    }
+
+    /// A Collector over any source, with hints or without.
+    pub fn follow(&self, source: Chain, plan: FollowPlan, hints: Option<Arc<Hints>>) -> supervisor::Handle {
         let files = self.files();
         let factory: Factory = Arc::new(move |unit| {
-            turn::live(Collector { unit, source: source.clone(), files: files.clone(), plan: follow.clone() })
+            turn::live(Collector::new(unit, source.clone(), files.clone(), plan.clone(), hints.clone()))
         });
         let id = UnitId::exclusive(&self.pipeline, "collector");
         self.run(id, Mail::Offset, Placement::Exclusive, factory)
     }
 
-    fn fixer(&self, source: Arc<Staged>) -> supervisor::Handle {
+    /// A GapDetector and one slot of the pool.
+    pub fn fill(&self, source: Chain) -> [supervisor::Handle; 2] {
+        let plan = DetectPlan {
+            confirmations: 10,
+            end: None,
+            task_heights: 200,
+            capacity: 100,
+            request_age: Duration::from_secs(5),
+            again: Duration::from_millis(20),
+            rollback_horizon: Duration::from_secs(600),
+            ..DetectPlan::default()
+        };
+        let files = self.files();
+        let factory: Factory =
+            Arc::new(move |unit| turn::live(GapDetector::new(unit, files.clone(), plan.clone(), Arc::default())));
+        let id = UnitId::exclusive(&self.pipeline, "gap_detector");
+        [self.run(id, Mail::Offset, Placement::Exclusive, factory), self.fixer(source)]
+    }
+
+    fn fixer(&self, source: Chain) -> supervisor::Handle {
         self.fixer_of(source, 1, 2)
     }
 

@@ -51,27 +51,45 @@ impl Window {
         self.lowest += surplus as u64;
     }
 
-    /// Where the window leaves the chain, of which `canonical` are the linked blocks from its lowest height on, at
-    /// most up to its top. `start` is the lowest wanted height, `depth` the deepest reorganisation that is followed.
-    pub(super) fn compare(&self, canonical: &[BlockRef], start: Height, depth: u64) -> Compared {
+    /// Where the window leaves the chain, of which `canonical` are the linked blocks up to its top at the most, as far
+    /// down as they were needed. `start` is the lowest wanted height; up to `finalized` nothing may leave any more.
+    pub(super) fn compare(&self, canonical: &[BlockRef], start: Height, finalized: Option<Height>) -> Compared {
         let Some((top, _)) = self.top() else { return Compared::Same };
         let agrees = |block: &&BlockRef| self.hash(block.height) == Some(&block.hash);
-        if let Some(ancestor) = canonical.iter().rev().find(agrees).map(|block| block.height) {
+        let (Some(lowest), Some(highest)) = (canonical.first(), canonical.last()) else { return Compared::Same };
+        let (from, below) = match canonical.iter().rev().find(agrees).map(|block| block.height) {
             // Without another block above it, the source has only fewer blocks to show than a moment ago.
-            let differs = canonical.last().is_some_and(|last| last.height > ancestor);
-            return match differs {
-                true => Compared::Left(Reorg { from: ancestor + 1, top, below: self.hash(ancestor).cloned() }),
-                false => Compared::Same,
-            };
+            Some(ancestor) if highest.height == ancestor => return Compared::Same,
+            Some(ancestor) => (ancestor + 1, self.hash(ancestor).cloned()),
+            // The source did not show the whole window.
+            None if lowest.height > self.lowest => return Compared::Same,
+            None if self.parent.as_ref() == Some(&lowest.parent) => (self.lowest, self.parent.clone()),
+            // What lies below the window is not wanted, or nobody's yet: it need not agree.
+            None if self.lowest == start || finalized.is_none_or(|last| self.lowest > last + 1) => (self.lowest, None),
+            None => {
+                return Compared::Contradicted(Mismatch {
+                    height: self.lowest.saturating_sub(1),
+                    held: self.parent.clone(),
+                    shown: lowest.parent.clone(),
+                });
+            }
+        };
+        if finalized.is_some_and(|last| from <= last) {
+            let shown = canonical.iter().find(|block| block.height == from).unwrap_or(lowest);
+            let (height, held, shown) = (shown.height, self.hash(shown.height).cloned(), shown.hash.clone());
+            return Compared::Contradicted(Mismatch { height, held, shown });
         }
-        let Some(lowest) = canonical.first() else { return Compared::Same };
-        let followed = top - self.lowest < depth;
-        match (followed, self.parent.as_ref() == Some(&lowest.parent)) {
-            (true, true) => Compared::Left(Reorg { from: self.lowest, top, below: self.parent.clone() }),
-            // Nothing below is wanted, so nothing below has to agree.
-            (true, false) if self.lowest == start => Compared::Left(Reorg { from: start, top, below: None }),
-            (true, false) | (false, _) => Compared::TooDeep,
-        }
+        Compared::Left(Reorg { from, top, below })
+    }
+
+    /// Whether blocks from `lowest` on tell where the window leaves the chain, or lower ones are needed.
+    pub(super) fn is_met_by(&self, lowest: &BlockRef) -> bool {
+        lowest.height <= self.lowest || self.hash(lowest.height) == Some(&lowest.hash)
+    }
+
+    /// The blocks from `from` on, with their hashes.
+    pub(super) fn above(&self, from: Height) -> impl Iterator<Item = (Height, &BlockHash)> {
+        (self.lowest..).zip(&self.hashes).filter(move |(height, _)| *height >= from)
     }
 }
 
@@ -82,8 +100,8 @@ pub(super) enum Compared {
     Same,
     /// Blocks left the chain.
     Left(Reorg),
-    /// More of them than can be followed.
-    TooDeep,
+    /// A final block is another one than the held one.
+    Contradicted(Mismatch),
 }
 
 /// The held blocks from `from` up to `top` left the chain.
@@ -95,6 +113,15 @@ pub(super) struct Reorg {
     pub below: Option<BlockHash>,
 }
 
+/// A final height, with the block that is held and the one that was shown.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Mismatch {
+    pub height: Height,
+    /// None where the checkpoint of an earlier release did not keep it.
+    pub held: Option<BlockHash>,
+    pub shown: BlockHash,
+}
+
 /// What a turn writes down.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Outcome {
@@ -104,7 +131,14 @@ pub(super) struct Outcome {
     pub reorg: Option<Reorg>,
     /// How the blocks stand to the window.
     pub place: Place,
-    pub head: Height,
+    /// The source's head, where a block was seen that bears it out.
+    pub head: Option<Height>,
+    /// What is final by tag or count.
+    pub finalized: Option<Height>,
+    /// Whether heights above the window may be left to the pool.
+    pub beyond: bool,
+    /// The committed head and the committed highest final height.
+    pub told: (Option<Height>, Option<Height>),
     pub start: Height,
     pub chain_id: String,
 }
@@ -121,9 +155,22 @@ pub(super) enum Place {
     Within,
 }
 
+/// What a turn leaves behind.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Recorded {
+    pub window: Window,
+    pub head: Option<Height>,
+    pub finalized: Option<Height>,
+    pub effects: Vec<Effect>,
+}
+
 impl Outcome {
-    /// The new window, and the effects that record the blocks.
-    pub fn record(self, keep: u64) -> (Window, Vec<Effect>) {
+    /// The new window and facts, and the effects that record them.
+    ///
+    /// `finalized` is the border between the Collector and the pool, so it moves only in a commit after which every
+    /// height up to it is held, or is meant to be the pool's: never past the top of the window, unless what lies
+    /// between is left to the pool on purpose.
+    pub fn record(self, keep: u64) -> Recorded {
         let mut window = self.window;
         if self.place == Place::Afresh && !self.ids.is_empty() {
             window = Window::default();
@@ -139,13 +186,20 @@ impl Outcome {
         if self.place != Place::Within {
             window.extend(&self.ids, keep);
         }
-        let head = window.top().map_or(self.head, |(top, _)| self.head.max(top));
-        for (field, value) in
-            [("head", head.to_string()), ("start", self.start.to_string()), ("chain_id", self.chain_id)]
-        {
+        let top = window.top().map(|(top, _)| top);
+        let (told_head, told_final) = self.told;
+        let border = if self.beyond { self.head } else { top };
+        // What a head that nobody bore out would make final is not final.
+        let moved = self.head.and(self.finalized).zip(border).map(|(finalized, border)| finalized.min(border));
+        let finalized = told_final.max(moved);
+        // A source that shows less than a moment ago takes nothing back that is final.
+        let head = self.head.or(told_head).max(top).max(finalized);
+        let heights = [("head", head), ("finalized", finalized), ("start", Some(self.start))];
+        for (field, value) in heights.into_iter().filter_map(|(field, height)| Some((field, height?.to_string()))) {
             effects.push(Effect::Put { field, value });
         }
-        (window, effects)
+        effects.push(Effect::Put { field: "chain_id", value: self.chain_id });
+        Recorded { window, head, finalized, effects }
     }
 }
 
@@ -177,12 +231,25 @@ mod tests {
     }
 
     fn outcome(window: Window, ids: Vec<BlockRef>, place: Place) -> Outcome {
-        Outcome { window, ids, place, head: 103, chain_id: "1".to_owned(), ..Outcome::default() }
+        Outcome { window, ids, place, head: Some(103), chain_id: "1".to_owned(), ..Outcome::default() }
+    }
+
+    fn record(outcome: Outcome) -> (Window, Vec<Effect>) {
+        let recorded = outcome.record(11);
+        (recorded.window, recorded.effects)
+    }
+
+    /// What is final after a turn: `finalized` by tag or count, `told` before.
+    fn border(ids: Vec<BlockRef>, place: Place, beyond: bool, finalized: u64, told: u64) -> (u64, u64) {
+        let turn = outcome(window(91, 10), ids, place);
+        let told = (Some(101), Some(told));
+        let recorded = Outcome { finalized: Some(finalized), beyond, told, ..turn }.record(11);
+        (recorded.finalized.expect("final heights"), recorded.head.expect("a head"))
     }
 
     #[test]
     fn the_window_forgets_what_is_final() {
-        let (after, effects) = outcome(window(91, 10), branch(101, 102, 100), Place::Above).record(11);
+        let (after, effects) = record(outcome(window(91, 10), branch(101, 102, 100), Place::Above));
         assert_eq!((after.lowest, after.hashes.len(), after.parent.as_ref()), (92, 11, Some(&hash("h91"))));
         assert_eq!(after.top(), Some((102, &hash("n102"))));
         let Effect::Merge(piece) = &effects[0] else { panic!("{effects:?}") };
@@ -192,10 +259,10 @@ mod tests {
     #[test]
     fn a_reorg_removes_and_merges_in_one_commit() {
         let before = window(91, 10);
-        let Compared::Left(reorg) = before.compare(&branch(91, 100, 98), 0, 10) else { panic!("a reorg") };
+        let Compared::Left(reorg) = before.compare(&branch(91, 100, 98), 0, Some(90)) else { panic!("a reorg") };
         assert_eq!(reorg, Reorg { from: 99, top: 100, below: Some(hash("h98")) });
         let turn = Outcome { reorg: Some(reorg), ..outcome(before, branch(99, 101, 98), Place::Above) };
-        let (after, effects) = turn.record(11);
+        let (after, effects) = record(turn);
         assert_eq!(after.top(), Some((101, &hash("n101"))));
         assert_eq!((after.hash(98), after.hash(99)), (Some(&hash("h98")), Some(&hash("n99"))));
         assert_eq!(effects[0], Effect::Remove { range: range(99, 100), below: Some(hash("h98")), above: None });
@@ -204,30 +271,77 @@ mod tests {
 
     #[test]
     fn a_source_that_shows_fewer_blocks_is_no_reorg() {
-        assert_eq!(window(91, 10).compare(&branch(91, 97, 97), 0, 10), Compared::Same);
-        assert_eq!(window(91, 10).compare(&[], 0, 10), Compared::Same);
+        assert_eq!(window(91, 10).compare(&branch(91, 97, 97), 0, Some(90)), Compared::Same);
+        assert_eq!(window(91, 10).compare(&[], 0, Some(90)), Compared::Same);
+        // Nor is one that shows only the upper part of another branch.
+        assert_eq!(window(91, 10).compare(&branch(95, 100, 90), 0, Some(90)), Compared::Same);
     }
 
     #[test]
     fn a_whole_young_window_may_leave_the_chain() {
         // A window of 10 blocks of which none remains: the block below it is the common ancestor.
-        let left = window(91, 10).compare(&branch(91, 100, 90), 0, 10);
+        let left = window(91, 10).compare(&branch(91, 100, 90), 0, Some(90));
         assert_eq!(left, Compared::Left(Reorg { from: 91, top: 100, below: Some(hash("h90")) }));
         // One block, with `start = "latest"`: nothing below it is wanted.
-        let left = window(100, 1).compare(&branch(100, 100, 90), 100, 10);
+        let left = window(100, 1).compare(&branch(100, 100, 90), 100, Some(90));
         assert_eq!(left, Compared::Left(Reorg { from: 100, top: 100, below: None }));
-        // But not if heights below are wanted, and not more blocks than are followed.
-        assert_eq!(window(100, 1).compare(&branch(100, 100, 90), 0, 10), Compared::TooDeep);
-        assert_eq!(window(90, 11).compare(&branch(90, 100, 89), 0, 10), Compared::TooDeep);
+        // Or wanted, but nobody's yet.
+        let left = window(100, 1).compare(&branch(100, 100, 90), 0, Some(90));
+        assert_eq!(left, Compared::Left(Reorg { from: 100, top: 100, below: None }));
+    }
+
+    #[test]
+    fn what_contradicts_a_final_block_is_no_reorg() {
+        let contradicted = |height, held: &str, shown: &str| {
+            Compared::Contradicted(Mismatch { height, held: Some(hash(held)), shown: hash(shown) })
+        };
+        // Below the window stands what the pool holds.
+        let mismatch = window(100, 1).compare(&branch(100, 100, 90), 0, Some(99));
+        assert_eq!(mismatch, contradicted(99, "h99", "n99"));
+        // One block more than may leave.
+        let mismatch = window(90, 11).compare(&branch(90, 100, 89), 0, Some(90));
+        assert_eq!(mismatch, contradicted(90, "h90", "n90"));
+        // By the chain's own word all of it is final: at once, or up to a tag.
+        assert_eq!(window(91, 10).compare(&branch(99, 100, 99), 0, Some(100)), contradicted(100, "h100", "n100"));
+        assert_eq!(window(91, 10).compare(&branch(91, 100, 95), 0, Some(97)), contradicted(96, "h96", "n96"));
+        let left = window(91, 10).compare(&branch(91, 100, 97), 0, Some(97));
+        assert_eq!(left, Compared::Left(Reorg { from: 98, top: 100, below: Some(hash("h97")) }));
+    }
+
+    #[test]
+    fn what_is_final_never_falls_and_stays_below_the_window_unless_the_pool_is_to_fill() {
+        // By count, or a tag below the top.
+        assert_eq!(border(branch(101, 102, 100), Place::Above, false, 93, 91), (93, 103));
+        // A tag at the head, with two blocks still to come; then the last of them.
+        assert_eq!(border(branch(101, 102, 100), Place::Above, false, 103, 91), (102, 103));
+        assert_eq!(border(branch(101, 103, 100), Place::Above, false, 103, 91), (103, 103));
+        // The head moved alone: nothing of it is ours to give away.
+        assert_eq!(border(Vec::new(), Place::Above, false, 103, 91), (100, 103));
+        // A jump leaves what is below its blocks to the pool, and where it has none all that is final.
+        assert_eq!(border(branch(103, 103, 102), Place::Afresh, false, 102, 91), (102, 103));
+        assert_eq!(border(Vec::new(), Place::Afresh, true, 103, 91), (103, 103));
+        // Another endpoint knows less.
+        assert_eq!(border(Vec::new(), Place::Above, false, 80, 91), (91, 103));
+    }
+
+    #[test]
+    fn a_head_that_nobody_bore_out_is_not_written_down() {
+        let turn = Outcome { head: None, finalized: Some(5000), ..outcome(window(91, 10), Vec::new(), Place::Within) };
+        let recorded = Outcome { told: (Some(101), Some(91)), ..turn }.record(11);
+        assert_eq!((recorded.head, recorded.finalized), (Some(101), Some(91)));
+        let first =
+            Outcome { head: None, finalized: Some(5000), ..outcome(Window::default(), Vec::new(), Place::Above) };
+        let recorded = first.record(11);
+        assert_eq!((recorded.head, recorded.finalized), (None, None));
     }
 
     #[test]
     fn blocks_afresh_begin_a_new_window_and_blocks_within_change_none() {
-        let (after, _) = outcome(window(91, 10), branch(200, 200, 199), Place::Afresh).record(11);
+        let (after, _) = record(outcome(window(91, 10), branch(200, 200, 199), Place::Afresh));
         assert_eq!((after.lowest, after.hashes.len(), after.parent), (200, 1, Some(hash("h199"))));
-        let (after, _) = outcome(window(91, 10), Vec::new(), Place::Afresh).record(11);
+        let (after, _) = record(outcome(window(91, 10), Vec::new(), Place::Afresh));
         assert_eq!(after, window(91, 10));
-        let (after, effects) = outcome(window(91, 10), branch(95, 96, 100), Place::Within).record(11);
+        let (after, effects) = record(outcome(window(91, 10), branch(95, 96, 100), Place::Within));
         assert_eq!(after, window(91, 10));
         assert!(matches!(&effects[0], Effect::Merge(piece) if piece.range == range(95, 96)), "{effects:?}");
     }

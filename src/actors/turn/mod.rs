@@ -4,6 +4,7 @@
 //! point: the turn that is decided again is another commit. There is no recovery code beside it: a restart, a
 //! takeover and a replay all begin with the checkpoint that the acquisition returned.
 
+mod brought;
 pub mod crash;
 mod error;
 mod message;
@@ -15,6 +16,7 @@ use std::time::Duration;
 use actix::prelude::*;
 use futures_util::future::LocalBoxFuture;
 
+pub use brought::Brought;
 pub use error::{Error, Reaction};
 pub use unit::{Claimed, Exit, Unit};
 

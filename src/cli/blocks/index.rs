@@ -5,10 +5,12 @@ use serde::Deserialize;
 use super::{Chosen, Desk, Exit, fault};
 use crate::ids::UnitId;
 use crate::messages::block::Piece;
+use crate::messages::facts::{AlarmNote, ChainFacts};
 use crate::messages::heights::{Height, HeightRange, HeightSet};
 use crate::store::heights::{PAGE, Parked};
 
 /// The facts and sets of one pipeline. A picture of a set that others change.
+#[derive(Default)]
 pub(super) struct Index {
     /// The chain's id; none before the Collector has seen it.
     pub chain_id: Option<String>,
@@ -16,6 +18,10 @@ pub(super) struct Index {
     pub head: Option<Height>,
     /// The lowest wanted height.
     pub start: Option<Height>,
+    /// The highest height that can no longer change.
+    pub finalized: Option<Height>,
+    /// Final blocks that an endpoint contradicted, newest first.
+    pub alarms: Vec<AlarmNote>,
     /// The held pieces, ascending.
     pub held: Vec<Piece>,
     /// The parked ranges, ascending.
@@ -41,10 +47,11 @@ struct Asked {
 impl Index {
     /// Reads it; `within` bounds the sets.
     pub async fn read(desk: &Desk, chosen: &Chosen, within: Option<HeightRange>) -> Result<Self, Exit> {
-        let facts = desk.store.facts(&desk.link, &chosen.pipeline).await.map_err(fault)?;
-        let fact = |name: &str| facts.iter().find(|(key, _)| key == name).map(|(_, value)| value.clone());
-        let (head, start) = (fact("head").and_then(|t| t.parse().ok()), fact("start").and_then(|t| t.parse().ok()));
-        let mut index = Self { chain_id: fact("chain_id"), head, start, held: Vec::new(), parked: Vec::new() };
+        let fields = desk.store.facts(&desk.link, &chosen.pipeline).await.map_err(fault)?;
+        let facts = ChainFacts::read(&fields, chosen.section.confirmations);
+        let alarms = facts.alarms();
+        let ChainFacts { chain_id, head, start, finalized, .. } = facts;
+        let mut index = Self { chain_id, head, start, finalized, alarms, held: Vec::new(), parked: Vec::new() };
         if let Some(range) = within.or(index.wanted(chosen)) {
             index.held = pages(range, |part| desk.store.held(&desk.link, &chosen.pipeline, part), |p| p.range).await?;
             index.parked = parked(desk, chosen, range).await?;
@@ -56,11 +63,6 @@ impl Index {
     pub fn wanted(&self, chosen: &Chosen) -> Option<HeightRange> {
         let head = chosen.section.end.map_or(self.head?, |end| end.min(self.head.unwrap_or(end)));
         HeightRange::new(self.start?, head).ok()
-    }
-
-    /// The highest height that can no longer change, as the configuration counts.
-    pub fn finalized(&self, chosen: &Chosen) -> Option<Height> {
-        self.head?.checked_sub(chosen.section.confirmations)
     }
 
     /// Heights of `range` that are not held, the parked ones included.

@@ -82,7 +82,7 @@ pub(super) async fn fill(
     let index = Index::read(desk, chosen, Some(range)).await?;
     within(&index, chosen, range)?;
     let count = wait::Count::of(&index, range);
-    let not_final = not_final(&index, chosen, range);
+    let not_final = not_final(&index, range);
     let sent = count.held < range.count();
     let (asked_ms, runs) = (desk.store.now_ms(&desk.link).await.map_err(fault)?, is_run(desk, chosen).await?);
     if sent {
@@ -110,8 +110,8 @@ pub(super) async fn fill(
 }
 
 /// Heights of the range that are not held and not final yet: the pool leaves them to the Collector.
-fn not_final(index: &Index, chosen: &Chosen, range: HeightRange) -> u64 {
-    let above = match index.finalized(chosen) {
+fn not_final(index: &Index, range: HeightRange) -> u64 {
+    let above = match index.finalized {
         Some(top) => HeightRange::new(range.lo().max(top + 1), range.hi()).ok(),
         None => Some(range),
     };
@@ -145,7 +145,7 @@ fn fill_words(range: HeightRange, count: &wait::Count, not_final: u64) -> String
 pub(super) async fn park(desk: &Desk, chosen: &Chosen, range: HeightRange, reason: &str) -> Result<Exit, Exit> {
     let index = Index::read(desk, chosen, Some(range)).await?;
     within(&index, chosen, range)?;
-    let top = index.finalized(chosen);
+    let top = index.finalized;
     if top.is_none_or(|top| range.hi() > top) {
         let top = top.map_or_else(|| "nothing is final yet".to_owned(), |top| format!("final is {top} and below"));
         return Err(Exit::usage(&format!(

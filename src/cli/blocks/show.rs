@@ -9,6 +9,8 @@ use super::{Chosen, Desk, Exit, fault};
 use crate::cli::output::{self, say};
 use crate::cli::words::{self, count, grouped};
 use crate::ids::RandomId;
+use crate::messages::block::BlockHash;
+use crate::messages::facts::AlarmNote;
 use crate::messages::heights::{Height, HeightRange, HeightSet};
 use crate::sinks::{BlockFiles, Verdict};
 use crate::sources;
@@ -70,7 +72,8 @@ fn status_json(index: &Index, chosen: &Chosen, asked: &Asked) -> serde_json::Val
         "chain_id": index.chain_id,
         "store": chosen.section.store.display().to_string(),
         "head": index.head,
-        "finalized": index.finalized(chosen),
+        "finalized": index.finalized,
+        "alarms": index.alarms,
         "wanted": wanted,
         "held": wanted.map_or(0, |range| index.held_count(range)),
         "held_intervals": index.held.len(),
@@ -97,8 +100,12 @@ fn status_text(index: &Index, chosen: &Chosen, asked: &Asked) {
     };
     row("chain", index.chain_id.clone().unwrap_or_default(), String::new());
     row("head", grouped(wanted.hi()), String::new());
-    if let Some(finalized) = index.finalized(chosen) {
-        row("finalized", grouped(finalized), format!("head - {}", chosen.section.confirmations));
+    if let Some(finalized) = index.finalized {
+        row(
+            "finalized",
+            grouped(finalized),
+            format!("head - {}", index.head.unwrap_or(finalized).saturating_sub(finalized)),
+        );
     }
     row("wanted", grouped(wanted.count()), format!("{wanted}"));
     row("held", grouped(index.held_count(wanted)), format!("in {}", count(index.held.len(), "interval", "intervals")));
@@ -115,6 +122,23 @@ fn status_text(index: &Index, chosen: &Chosen, asked: &Asked) {
         false => format!("{}see: gapless blocks gaps", since.unwrap_or_default()),
     };
     row("parked", grouped(index.parked_count()), parked);
+    for alarm in &index.alarms {
+        say(&format!("  ALARM      {}", alarm_words(alarm)));
+    }
+}
+
+/// What an endpoint showed against a final block. Nothing was rewritten: an operator judges who is right.
+fn alarm_words(alarm: &AlarmNote) -> String {
+    let at = |ms: u64| jiff::Timestamp::from_millisecond(i64::try_from(ms).unwrap_or(i64::MAX)).unwrap_or_default();
+    let who = if alarm.endpoint.is_empty() { "the source" } else { &alarm.endpoint };
+    let held = alarm.held.as_ref().map_or("another block", BlockHash::as_str);
+    format!(
+        "{:.0}: {who} shows {} at the final height {}, where {held} is held ({})",
+        at(alarm.last_ms),
+        alarm.shown,
+        alarm.height,
+        count(usize::try_from(alarm.times).unwrap_or(usize::MAX), "time", "times"),
+    )
 }
 
 /// A range that is not held.

@@ -132,7 +132,7 @@ async fn again(
         return Ok(found.map(|found| (found, true)));
     }
     let parked = desk.store.parked(&desk.link, &chosen.pipeline, one).await.map_err(fault)?;
-    let index = Index { chain_id: None, head: None, start: None, held: Vec::new(), parked };
+    let index = Index { parked, ..Index::default() };
     Ok(absent(&index, one).pop().map(|found| (found, false)))
 }
 
