@@ -20,7 +20,7 @@ use std::time::Duration;
 use actix::prelude::*;
 
 use super::turn::crash::CrashPoint;
-use super::turn::{self, Brought, Error, Tick, Turn, Unit};
+use super::turn::{self, Brought, Claimed, Error, Tick, Turn, Unit};
 use crate::messages::block::Block;
 use crate::messages::facts::ChainFacts;
 use crate::messages::gap::CollectorMessage;
@@ -28,6 +28,7 @@ use crate::messages::heights::{Height, HeightRange, HeightSet};
 use crate::sinks::BlockFiles;
 use crate::sources::Chain;
 use crate::sources::hints::Hints;
+use find::Found;
 use watch::Watch;
 use window::Outcome;
 
@@ -146,25 +147,25 @@ impl Collector {
         if let Some(alarm) = found.alarm {
             return self.sound(alarm, &facts, wishes.ack).await;
         }
+        self.settle(found, window, &view, &facts, chain_id, &wishes).await
+    }
+
+    /// Stores what was found and makes the turn durable, if there is anything to say.
+    async fn settle(
+        &self,
+        found: Found,
+        window: Window,
+        view: &View,
+        facts: &ChainFacts,
+        chain_id: String,
+        wishes: &Claimed<CollectorMessage>,
+    ) -> Result<Turn, Error> {
         let worked = !found.blocks.is_empty() || found.reorg.is_some();
         let left = match &found.reorg {
             Some(reorg) => Some((reorg.top + 1 - reorg.from, self.reorg_event(reorg, &window)?)),
             None => None,
         };
-        let ids = found.blocks.iter().map(|block| block.id.clone()).collect();
-        let turn = Outcome {
-            window,
-            ids,
-            reorg: found.reorg,
-            place: found.place,
-            head: found.head_seen.then_some(view.head),
-            finalized: view.finalized,
-            beyond: found.beyond,
-            told: (view.told, view.told_final),
-            start: view.start,
-            chain_id,
-        };
-        let recorded = turn.record(self.plan.confirmations + 1);
+        let recorded = outcome(&found, window, view, chain_id).record(self.plan.confirmations + 1);
         // A start that was changed, a head that the detector must know though no block came with it, or more that is
         // final.
         let news = facts.start.is_some_and(|told| told != view.start)
@@ -176,9 +177,8 @@ impl Collector {
         }
         let brought = Brought::of(&found.blocks);
         self.store(found.blocks).await?;
-        let alarm = self.commit(recorded, left, &brought, &wishes, view.told).await?;
-        match alarm {
-            Some(alarm) => self.sound(alarm, &facts, wishes.ack).await,
+        match self.commit(recorded, left, &brought, wishes, view.told).await? {
+            Some(alarm) => self.sound(alarm, facts, wishes.ack).await,
             None if worked => {
                 self.watch.moved();
                 Ok(Turn::Worked)
@@ -258,6 +258,22 @@ impl Collector {
         }
         self.unit.point(CrashPoint::AfterApply).await;
         Ok(())
+    }
+}
+
+/// What a turn is to write down.
+fn outcome(found: &Found, window: Window, view: &View, chain_id: String) -> Outcome {
+    Outcome {
+        window,
+        ids: found.blocks.iter().map(|block| block.id.clone()).collect(),
+        reorg: found.reorg.clone(),
+        place: found.place,
+        head: found.head_seen.then_some(view.head),
+        finalized: view.finalized,
+        beyond: found.beyond,
+        told: (view.told, view.told_final),
+        start: view.start,
+        chain_id,
     }
 }
 
