@@ -12,5 +12,7 @@ mod moves;
 mod outages;
 #[path = "cluster/panics.rs"]
 mod panics;
+#[path = "cluster/pools.rs"]
+mod pools;
 #[path = "cluster/storms.rs"]
 mod storms;

@@ -172,6 +172,7 @@ fn describe(settings: &Settings, only: &OnlyFilter) -> NodeInfo {
         http: settings.node.http.map_or_else(String::new, |address| address.to_string()),
         draining: false,
         runs: runs.map(|address| address.to_string()).collect(),
+        slots: wiring::slots(settings),
         started_at: i64::try_from(now.as_secs()).unwrap_or(i64::MAX),
         units: Vec::new(),
     }

@@ -138,6 +138,11 @@ impl Lease {
         self.lock().state.clone()
     }
 
+    /// Whether nothing is left to do, ever: the slot is configured no more, and has nothing in hand after it looked.
+    pub fn has_settled(&self) -> bool {
+        self.mail == Mail::Owed && self.lock().delivery.is_none()
+    }
+
     /// A number that changes with every fenced request, odd while one is under way and after one without an answer:
     /// the renewal compares what it saw only if this is even and unchanged.
     pub fn operations(&self) -> u64 {
@@ -165,7 +170,8 @@ impl Lease {
         let limits = &self.link.options().limits;
         let mut args = self.fence_args(&base, &new);
         args.push(slot_name(&self.unit, self.mail).into_bytes());
-        args.push(limits.turn_entries_max.to_string().into_bytes());
+        let count = if self.mail == Mail::Owed { 0 } else { limits.turn_entries_max };
+        args.push(count.to_string().into_bytes());
         args.push(limits.turn_bytes_max.to_string().into_bytes());
         let keys = [self.store.keys.checkpoint(&self.unit), self.store.keys.mailbox(&address(&self.unit))];
         let Answered { mut row, resent, settled: _settled } = self.fenced(&script::READ, &keys, &args).await?;
@@ -322,7 +328,7 @@ fn address(unit: &UnitId) -> Address {
 fn slot_name(unit: &UnitId, mail: Mail) -> String {
     match mail {
         Mail::Offset => String::new(),
-        Mail::Pool => format!("slot{}", unit.slot.unwrap_or(0)),
+        Mail::Pool | Mail::Owed => format!("slot{}", unit.slot.unwrap_or(0)),
     }
 }
 

@@ -1,5 +1,7 @@
 //! Who lives, and who holds what.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
 use super::Store;
@@ -30,6 +32,10 @@ pub struct NodeInfo {
     pub draining: bool,
     /// Pipelines and actors that it may run (`--only`), as `kind.name/actor`.
     pub runs: Vec<String>,
+    /// Slots of each pool in its configuration, by `kind.name/actor`. None are named by releases that knew no such
+    /// field: those may have any slot.
+    #[serde(default)]
+    pub slots: BTreeMap<String, u32>,
     /// Seconds since 1970 at its start, by its own clock; for people.
     pub started_at: i64,
     /// What its units do.

@@ -11,6 +11,7 @@
 //! | `effect` | the closed list of what a commit may do |
 //! | `mailbox` | sending from outside, looking, the dead letters |
 //! | `membership` | who lives, who holds what |
+//! | `pool` | what the slots of a pool still owe |
 //! | `heights` | the held and parked heights, read page by page |
 //! | `view` | the heights as two plain keys, for others |
 //! | `checkpoint` | checkpoints and their history, for people |
@@ -32,6 +33,7 @@ pub mod managed;
 pub mod membership;
 pub mod options;
 mod packed;
+pub mod pool;
 mod reply;
 mod sabotage;
 mod script;

@@ -10,6 +10,8 @@ pub enum Mail {
     Offset,
     /// As one slot of a pool that shares the mailbox through a consumer group.
     Pool,
+    /// As a slot that the configuration no longer has: what it still owes, and nothing new.
+    Owed,
 }
 
 /// What became of the turn that an acquisition follows.

@@ -3,9 +3,10 @@
 use std::collections::BTreeMap;
 
 use crate::actors::turn::Unit;
-use crate::ids::{PipelineId, RandomId, Token, UnitId};
+use crate::ids::{Address, PipelineId, RandomId, Token, UnitId};
 use crate::store::link::Link;
 use crate::store::membership::{NodeInfo, UnitSeen};
+use crate::store::pool::Owed;
 use crate::store::{Store, StoreError};
 
 /// What the supervisor knew of a held unit when the beat was sent.
@@ -45,6 +46,8 @@ pub struct Question {
     pub me: NodeInfo,
     /// Its units, by pipeline; those that it holds with what is known of them.
     pub units: BTreeMap<PipelineId, Vec<(UnitId, Option<Known>)>>,
+    /// Pools whose slots are to be looked at this time.
+    pub pools: Vec<Address>,
 }
 
 /// What it found.
@@ -55,6 +58,8 @@ pub struct Answer {
     pub units: Vec<(UnitId, Option<Known>, UnitSeen)>,
     /// Pipelines whose units could not be looked at, and why.
     pub refused: Vec<(PipelineId, StoreError)>,
+    /// What the slots of each pool that was looked at owe.
+    pub owed: Vec<(Address, Vec<Owed>)>,
     /// The id of this Redis; none if it has none: it was emptied.
     pub cluster: Option<RandomId>,
 }
@@ -79,8 +84,17 @@ pub async fn exchange(store: &Store, link: &Link, question: Question) -> Result<
         }
     }
     let nodes = store.heartbeat(link, &question.me, ttl).await?;
+    let mut owed = Vec::new();
+    for pool in question.pools {
+        match store.owed(link, &pool).await {
+            Ok(slots) => owed.push((pool, slots)),
+            Err(error @ StoreError::Unreachable { .. }) => return Err(error),
+            // A key of another type: the units of the pool say so themselves.
+            Err(error) => tracing::debug!(%pool, %error, "cannot see what the slots owe"),
+        }
+    }
     let cluster = store.cluster_id(link).await?;
-    Ok(Answer { nodes, units, refused, cluster })
+    Ok(Answer { nodes, units, refused, owed, cluster })
 }
 
 #[cfg(test)]

@@ -15,6 +15,7 @@ pub mod node;
 mod options;
 pub mod placement;
 pub mod restart;
+mod retired;
 pub mod slot;
 pub mod watchdog;
 pub mod wiring;
@@ -123,6 +124,8 @@ pub struct Supervisor {
     last_beat: Option<Instant>,
     /// Until then only units that this node held last are taken.
     calm_until: Option<Instant>,
+    /// When the slots of the pools were last looked at for what removed ones still owe.
+    pools_seen: Option<Instant>,
     nodes: Vec<NodeInfo>,
     draining: Option<Instant>,
     stop: Option<String>,
@@ -177,6 +180,7 @@ pub fn start(
         beat_refused: String::new(),
         last_beat: None,
         calm_until: None,
+        pools_seen: None,
         nodes: Vec::new(),
         draining: None,
         stop: None,
@@ -249,7 +253,7 @@ impl Supervisor {
             let known = slot.held().filter(|_| !blocked).map(|unit| beat::Known::of(unit));
             units.entry(id.pipeline.clone()).or_default().push((id.clone(), known));
         }
-        let question = beat::Question { me: self.me.clone(), units };
+        let question = beat::Question { me: self.me.clone(), units, pools: self.pools_due() };
         let (store, link) = (self.store.clone(), self.lease_link.clone());
         actix_rt::spawn(async move {
             let answer = beat::exchange(&store, &link, question).await;
@@ -299,6 +303,7 @@ impl Supervisor {
         self.tell_members(&answer.nodes);
         self.nodes = answer.nodes;
         self.nodes_tx.send_replace(self.nodes.clone());
+        self.on_owed(answer.owed);
         let rankings = self.rankings();
         for (id, known, seen) in answer.units {
             let rank = rankings.get(&id).and_then(|r| r.iter().position(|n| *n == self.me.incarnation));
@@ -334,14 +339,6 @@ impl Supervisor {
             let how = if node.draining { "drained" } else { "its heartbeat stopped" };
             tracing::info!(node = node.name, incarnation = node.incarnation.short(), how, "a node is gone");
         }
-    }
-
-    fn rankings(&self) -> BTreeMap<UnitId, placement::Ranking> {
-        let mut pipelines = BTreeMap::<_, Vec<_>>::new();
-        for (id, slot) in &self.slots {
-            pipelines.entry(&id.pipeline).or_default().push((id.clone(), slot.spec.placement.clone()));
-        }
-        pipelines.into_values().flat_map(|units| placement::place(&units, &self.nodes)).collect()
     }
 
     /// A unit that we held when the beat was sent: still ours, still the history that we know, still the best place?

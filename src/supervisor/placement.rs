@@ -54,18 +54,31 @@ pub fn place(units: &[(UnitId, Placement)], nodes: &[NodeInfo]) -> BTreeMap<Unit
 
 /// How many units of the pipeline one node may hold: the even share of those that could go where this one can.
 fn even_share(units: &[&(UnitId, Placement)], unit: &UnitId, placement: &Placement, nodes: &[NodeInfo]) -> usize {
-    let eligible = nodes.iter().filter(|node| may_run(node, unit, placement)).count().max(1);
+    let eligible = eligible(unit, placement, nodes).len().max(1);
     let rivals = units.iter().filter(|(_, other)| other == placement).count();
     rivals.div_ceil(eligible)
 }
 
 fn ranking<'a>(unit: &UnitId, placement: &Placement, nodes: &'a [NodeInfo]) -> Vec<&'a NodeInfo> {
-    let mut ranked: Vec<&NodeInfo> = nodes.iter().filter(|node| may_run(node, unit, placement)).collect();
+    let mut ranked = eligible(unit, placement, nodes);
     ranked.sort_by_cached_key(|node| {
         // By name first, so that a node that restarts gets the same units back.
         (std::cmp::Reverse(weight(unit, &node.name)), node.incarnation.as_str().to_owned())
     });
     ranked
+}
+
+/// The nodes that may run a unit. A slot is for those that have it in their configuration; where none has it any more
+/// and it still owes something, any node that runs the pool's actor may drain it.
+fn eligible<'a>(unit: &UnitId, placement: &Placement, nodes: &'a [NodeInfo]) -> Vec<&'a NodeInfo> {
+    let all: Vec<&NodeInfo> = nodes.iter().filter(|node| may_run(node, unit, placement)).collect();
+    let configured: Vec<&NodeInfo> = all.iter().copied().filter(|node| has_slot(node, unit)).collect();
+    if configured.is_empty() { all } else { configured }
+}
+
+fn has_slot(node: &NodeInfo, unit: &UnitId) -> bool {
+    let Some(slot) = unit.slot else { return true };
+    node.slots.get(&format!("{}/{}", unit.pipeline, unit.actor)).is_none_or(|slots| slot < *slots)
 }
 
 fn may_run(node: &NodeInfo, unit: &UnitId, placement: &Placement) -> bool {
@@ -169,5 +182,23 @@ mod tests {
         let after = place(&units, &after);
         assert_eq!(after[&units[0].0].len(), 1, "nobody sends it back to {first}");
         assert_ne!(after[&units[0].0][0], first);
+    }
+
+    #[test]
+    fn a_slot_is_for_the_nodes_that_have_it_and_for_all_where_none_has() {
+        let with_slots = |name: &str, slots: u32| NodeInfo {
+            slots: BTreeMap::from([("selftest.x/tally".to_owned(), slots)]),
+            ..node(name)
+        };
+        let nodes = [with_slots("a", 8), with_slots("b", 4), node("of_an_older_release")];
+        let placed = place(&units(8, &Placement::Shared), &nodes);
+        for (unit, ranking) in &placed {
+            let has_b = ranking.contains(&RandomId::stored("b"));
+            assert_eq!(has_b, unit.slot.is_some_and(|slot| slot < 4), "{unit}: {ranking:?}");
+            assert!(ranking.contains(&RandomId::stored("of_an_older_release")), "{unit}: {ranking:?}");
+        }
+        // The node that had eight is gone: whoever runs the pool drains what the other four owe.
+        let placed = place(&units(8, &Placement::Shared), &nodes[1..2]);
+        assert!(placed.values().all(|ranking| *ranking == [RandomId::stored("b")]), "{placed:?}");
     }
 }

@@ -9,7 +9,7 @@ use super::life::UnitSpec;
 use super::restart::Restarts;
 use crate::actors::turn::Unit;
 use crate::ids::RandomId;
-use crate::store::lease::Fate;
+use crate::store::lease::{Fate, Mail};
 use crate::store::membership::UnitReport;
 
 /// Where a unit stands on this node.
@@ -93,6 +93,11 @@ impl Slot {
             free_since: None,
             elsewhere_since: None,
         }
+    }
+
+    /// Whether the configuration has it no more: it is here to settle what it owes.
+    pub fn is_retired(&self) -> bool {
+        self.spec.mail == Mail::Owed
     }
 
     /// The unit whose lease this node holds, running or backing off.

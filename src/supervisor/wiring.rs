@@ -51,15 +51,25 @@ pub fn addresses(settings: &Settings) -> Vec<Address> {
     blocks.chain(selftests).collect()
 }
 
-/// Every unit of the configuration: what is leased. A pool has one for each slot.
-pub fn units(settings: &Settings) -> Vec<UnitId> {
-    let slots = |address: &Address| match address.pipeline.kind {
+/// The slots of each pool of the configuration, by `kind.name/actor`: what a node tells the others of its pools.
+pub fn slots(settings: &Settings) -> BTreeMap<String, u32> {
+    let pool = |address: Address| Some((address.to_string(), slots_of(settings, &address))).filter(|(_, n)| *n > 0);
+    addresses(settings).into_iter().filter_map(pool).collect()
+}
+
+/// The slots of an actor; 0 if it is no pool.
+fn slots_of(settings: &Settings, address: &Address) -> u32 {
+    match address.pipeline.kind {
         Kind::Blocks if address.actor == "gap_fixer" => {
             settings.blocks.get(&address.pipeline.name).map_or(0, |blocks| blocks.slots)
         }
         Kind::Blocks | Kind::Selftest => 0,
-    };
-    let of = |address: Address| match slots(&address) {
+    }
+}
+
+/// Every unit of the configuration: what is leased. A pool has one for each slot.
+pub fn units(settings: &Settings) -> Vec<UnitId> {
+    let of = |address: Address| match slots_of(settings, &address) {
         0 => vec![UnitId::exclusive(&address.pipeline, &address.actor)],
         slots => (0..slots).map(|slot| UnitId::slot(&address.pipeline, &address.actor, slot)).collect(),
     };

@@ -1,5 +1,6 @@
 //! An actor that breaks where and as often as the test says, and nodes in the process of the test that run it.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
@@ -191,7 +192,11 @@ impl Site {
         let address = |spec: &UnitSpec| Address::new(&spec.id.pipeline, &spec.id.actor).to_string();
         let runs = specs.iter().map(address).collect();
         let incarnation = RandomId::new();
-        let me = NodeInfo { name: name.to_owned(), incarnation, runs, ..NodeInfo::default() };
+        let mut slots = BTreeMap::new();
+        for spec in specs.iter().filter(|spec| spec.mail == Mail::Pool) {
+            *slots.entry(address(spec)).or_default() += 1;
+        }
+        let me = NodeInfo { name: name.to_owned(), incarnation, runs, slots, ..NodeInfo::default() };
         let metrics = Metrics::new();
         let link =
             Link::new(self.link.options().clone(), Arc::new(Health::default()), Class::Command, Patience::Forever);
@@ -209,6 +214,16 @@ pub fn spec(id: UnitId, trouble: Trouble) -> UnitSpec {
     // So long that only the bell wakes it.
     let idle_poll = Duration::from_secs(15);
     UnitSpec { id, mail: Mail::Offset, placement: Placement::Exclusive, idle_poll, factory }
+}
+
+/// The first `slots` slots of a pool.
+pub fn pool(pipeline: &PipelineId, actor: &str, slots: u32, trouble: &Trouble) -> Vec<UnitSpec> {
+    let slot = |slot| UnitSpec {
+        mail: Mail::Pool,
+        placement: Placement::Shared,
+        ..spec(UnitId::slot(pipeline, actor, slot), trouble.clone())
+    };
+    (0..slots).map(slot).collect()
 }
 
 /// A node of this process.

@@ -1,5 +1,7 @@
 //! Who lives, and what is asked of Redis before anything is written.
 
+use std::collections::BTreeMap;
+
 use gapless::ids::RandomId;
 use gapless::store::membership::NodeInfo;
 use gapless::store::startup::{Danger, Server};
@@ -19,6 +21,7 @@ fn node(name: &str) -> NodeInfo {
         http: String::new(),
         draining: false,
         runs: vec!["selftest.laws/tally".to_owned()],
+        slots: BTreeMap::from([("selftest.laws/pool".to_owned(), 3)]),
         started_at: 0,
         units: Vec::new(),
     }

@@ -1,10 +1,11 @@
 //! A mailbox that slots share: each entry to one slot at a time, none lost.
 
-use gapless::ids::EntryId;
+use gapless::ids::{EntryId, UnitId};
 use gapless::messages::heights::HeightRange;
 use gapless::store::StoreError;
 use gapless::store::effect::{Commit, Effect};
-use gapless::store::lease::{Committed, Fate, Lease};
+use gapless::store::lease::{Committed, Fate, Lease, Mail};
+use gapless::store::pool::Owed;
 
 use crate::world::{LEASE, World, copy, number, numbers};
 
@@ -149,4 +150,60 @@ async fn a_task_that_is_set_aside_parks_its_range_in_the_same_commit() {
     assert_eq!((parked.len(), parked[0].range), (1, range));
     let depth = world.store.depth(&world.link, &world.address("fixer")).await.expect("a depth");
     assert_eq!((depth.entries, depth.dead), (0, 1));
+}
+
+/// The slot as somebody takes it whose configuration has it no more.
+async fn removed(world: &World, slot: u32) -> Result<Lease, StoreError> {
+    let unit = UnitId::slot(&world.pipeline, "fixer", slot);
+    Lease::acquire(&world.other_store(), &world.link, &unit, Mail::Owed, None, &Fate::Clean).await
+}
+
+#[actix_rt::test]
+async fn a_removed_slot_is_drained_under_its_own_lease_and_gets_nothing_new() {
+    let world = World::with_lease(LEASE).await;
+    assert_eq!(world.store.owed(&world.link, &world.address("fixer")).await, Ok(Vec::new()), "no mailbox owes nothing");
+    world.send_all("fixer", 1..=4).await;
+    let (zero, three) = (world.slot("fixer", 0).await, world.slot("fixer", 3).await);
+    assert_eq!((served(&zero).await, served(&three).await), (vec![1], vec![2]));
+    let owed = world.store.owed(&world.link, &world.address("fixer")).await.expect("what is owed");
+    assert_eq!(owed, [Owed { slot: 0, entries: 1 }, Owed { slot: 3, entries: 1 }]);
+    // As long as its holder may live, nobody drains it.
+    assert!(matches!(removed(&world, 3).await, Err(StoreError::Held { .. })));
+    assert_eq!(finish(&zero).await, Ok(Committed::Now));
+    assert_eq!(served(&zero).await, [3], "a configured slot does not get what another one owes");
+    let drain =
+        crate::support::wait::until_some("the lease to run out", || async { removed(&world, 3).await.ok() }).await;
+    let delivery = drain.claim().await.expect("a delivery");
+    assert_eq!((numbers(&delivery), delivery.unfinished), (vec![2], 1), "attempts follow the entry");
+    assert!(!drain.has_settled());
+    assert!(matches!(finish(&three).await, Err(StoreError::Fenced { .. })), "the former holder woke up");
+    assert_eq!(finish(&drain).await, Ok(Committed::Now));
+    assert_eq!(served(&drain).await, [] as [u64; 0], "entry 4 is new: not for a removed slot");
+    assert!(drain.has_settled());
+    drain.release().await.expect("released");
+    let owed = world.store.owed(&world.link, &world.address("fixer")).await.expect("what is owed");
+    assert_eq!(owed, [Owed { slot: 0, entries: 1 }]);
+    // The count grows again: the slot works as if it had never been gone.
+    let three = world.slot("fixer", 3).await;
+    assert_eq!(served(&three).await, [4]);
+    assert_eq!((finish(&zero).await, finish(&three).await), (Ok(Committed::Now), Ok(Committed::Now)));
+    assert_eq!(world.output("out").await, [1, 2, 3, 4]);
+}
+
+#[actix_rt::test]
+async fn what_slots_owe_is_told_without_a_group_and_among_foreign_consumers() {
+    let world = World::new().await;
+    world.send("fixer", 1).await;
+    let owed = || async { world.store.owed(&world.link, &world.address("fixer")).await };
+    assert_eq!(owed().await, Ok(Vec::new()), "no group yet");
+    let lease = world.slot("fixer", 10).await;
+    assert_eq!(owed().await, Ok(Vec::new()));
+    world.send("fixer", 2).await;
+    assert_eq!(served(&lease).await, [1]);
+    let mailbox = world.mailbox("fixer");
+    world.server.command(&["XREADGROUP", "GROUP", "pool", "somebody", "STREAMS", &mailbox, ">"]);
+    assert_eq!(owed().await, Ok(vec![Owed { slot: 10, entries: 1 }]));
+    world.server.command(&["SET", &world.mailbox("other"), "no stream"]);
+    let broken = world.store.owed(&world.link, &world.address("other")).await;
+    assert!(matches!(broken, Err(StoreError::Refused { .. })), "{broken:?}");
 }

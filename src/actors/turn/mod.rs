@@ -85,6 +85,10 @@ where
             unit.waits_reset();
             ctx.notify(Tick);
         }
+        Ok(Turn::Idle | Turn::IdleFor(_)) if unit.lease.has_settled() => {
+            unit.set_exit(Exit::Drained);
+            ctx.stop();
+        }
         Ok(Turn::Idle) => {
             unit.waits_reset();
             tick_after(unit, ctx, unit.idle_pause(), true);

@@ -92,9 +92,9 @@ local function take(stream, slot, which)
   return answer and answer[1] and answer[1][2][1]
 end
 
--- A slot of a pool: first what this slot still owes, then one new entry. Entries that were deleted under the
--- slot are taken off its list. One entry a turn.
-local function deliver_slot(stream, slot)
+-- A slot of a pool: first what this slot still owes, then one new entry, unless the configuration has the slot no
+-- more (`only_owed`). Entries that were deleted under the slot are taken off its list. One entry a turn.
+local function deliver_slot(stream, slot, only_owed)
   for _ = 1, 100 do
     local entry, broken = take(stream, slot, '0')
     if broken then return nil, broken end
@@ -104,6 +104,7 @@ local function deliver_slot(stream, slot)
     end
     redis.call('XACK', stream, 'pool', entry[1])
   end
+  if only_owed then return {} end
   local entry, broken = take(stream, slot, '>')
   if broken then return nil, broken end
   return entry and { entry } or {}

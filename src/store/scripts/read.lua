@@ -1,5 +1,6 @@
 -- Fenced read. KEYS: 1 checkpoint, 2 mailbox.
--- ARGV: 1 to 4 as in fence.lua, 5 slot ('' for an exclusive unit), 6 count, 7 bytes.
+-- ARGV: 1 to 4 as in fence.lua, 5 slot ('' for an exclusive unit), 6 count (of a slot: 0 = only what it owes),
+--   7 bytes.
 -- Answers { 'OK', delivered as 0 or 1, failed, unfinished, reason, packed entries }.
 --
 -- A read that delivers leaves its tip, so that a failover that takes the entries back is seen by the commit that
@@ -16,7 +17,7 @@ end
 if ARGV[5] == '' then
   entries = deliver_range(KEYS[2], ck[5] or '0-0', ck[6], tonumber(ARGV[6]), tonumber(ARGV[7]))
 else
-  entries, broken = deliver_slot(KEYS[2], ARGV[5])
+  entries, broken = deliver_slot(KEYS[2], ARGV[5], ARGV[6] == '0')
   if broken then
     return broken
   end
