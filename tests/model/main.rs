@@ -17,8 +17,9 @@
 //! | `names.rs`, `list.rs`, `search.rs`, `trace.rs` | one form for equal states, small lists, the search, its words |
 //! | `planted.rs` | known wrong forms, each of which must be found |
 //! | `exhaustive.rs` | the right form under pairs and triples of faults; minutes, so `make chaos` runs it |
+//! | `pool/` | the pool, whose slots share a consumer group: its own states, on the same search |
 //!
-//! Not in the model: prefetch (none is built), pools with a consumer group, an operator's rewind, several hash slots,
+//! Not in the model: prefetch (none is built), an operator's rewind, several hash slots,
 //! and everything outside Redis. A holder has at most one late request under way, a crash takes one actor on one node,
 //! and an acquisition is one step unless its setting says otherwise. The sizes of states are printed: `cargo test --test model -- --nocapture`.
 //!
@@ -41,6 +42,7 @@ mod list;
 mod names;
 mod node;
 mod planted;
+mod pool;
 mod promises;
 mod redis;
 mod search;
@@ -49,10 +51,11 @@ mod trace;
 mod words;
 mod world;
 
+use std::fmt::Display;
 use std::sync::{Mutex, PoisonError};
 
 use promises::Broken;
-use search::{Verdict, explore};
+use search::{Finding, Verdict, explore};
 use setting::{Clock, Faults, Ids, Limits, Poison, Setting};
 
 /// A search past this many states is a setting chosen too large, and fails.
@@ -65,7 +68,11 @@ const NO_FAULTS: Faults = Setting::CALM.faults;
 
 /// Explores, and prints the size and the trace for `--nocapture`.
 fn search(name: &str, setting: &Setting) -> Verdict<Broken> {
-    let found = explore(setting, MOST_STATES);
+    told(name, explore(setting, MOST_STATES))
+}
+
+/// Prints what a search found.
+fn told<B: Display + Copy>(name: &str, found: Finding<B>) -> Verdict<B> {
     let verdict = match found.verdict {
         Verdict::Holds => "holds".to_owned(),
         Verdict::Broken(broken) => broken.to_string(),

@@ -34,7 +34,7 @@ pub fn canonical(setting: &Setting, world: &mut World) {
     if setting.ids == Ids::Unique {
         rank_entries(world);
     }
-    let mut numbering = Numbering::new(setting);
+    let mut numbering = Numbering::new(setting.clock == Clock::Behind, setting.has(Bug::Sequence));
     world.master.names(&mut |kind, name| numbering.give(kind, name));
     world.replica.names(&mut |kind, name| numbering.give(kind, name));
     for pair in &mut world.holders {
@@ -52,7 +52,7 @@ pub fn canonical(setting: &Setting, world: &mut World) {
 }
 
 /// Names that nothing in `world` holds.
-pub fn fresh(world: &World) -> Fresh {
+pub fn fresh<W: Names + Copy>(world: &W) -> Fresh {
     let mut highest = [0; 4];
     let mut copy = *world;
     copy.names(&mut |kind, name| highest[kind as usize] = (*name).max(highest[kind as usize]));
@@ -60,7 +60,8 @@ pub fn fresh(world: &World) -> Fresh {
     Fresh { incarnation, token, tip, entry }
 }
 
-fn rank_entries(world: &mut World) {
+/// Entry ids keep their order and nothing else.
+pub fn rank_entries(world: &mut impl Names) {
     let mut used = 0u64;
     world.names(&mut |kind, name| {
         if kind == Kind::Entry {
@@ -76,7 +77,7 @@ fn rank_entries(world: &mut World) {
 }
 
 /// Numbers for the names met so far.
-struct Numbering {
+pub struct Numbering {
     numbers: [[u8; MOST]; 3],
     last: [u8; 3],
     /// Names that count something, which are left as they are.
@@ -84,12 +85,14 @@ struct Numbering {
 }
 
 impl Numbering {
-    fn new(setting: &Setting) -> Self {
-        let left_alone = [false, setting.clock == Clock::Behind, setting.has(Bug::Sequence), true];
+    /// Tokens and tips that count something are left as they are.
+    pub fn new(tokens_count: bool, tips_count: bool) -> Self {
+        let left_alone = [false, tokens_count, tips_count, true];
         Self { numbers: [[0; MOST]; 3], last: [0; 3], left_alone }
     }
 
-    fn give(&mut self, kind: Kind, name: &mut u8) {
+    /// Renames a name to its number; a new one gets the next.
+    pub fn give(&mut self, kind: Kind, name: &mut u8) {
         if *name == 0 || self.left_alone[kind as usize] {
             return;
         }
@@ -101,7 +104,8 @@ impl Numbering {
         *name = *number;
     }
 
-    fn show(&self, kind: Kind, name: &mut u8) {
+    /// Renames a name to its number; a new one to a word for all of those.
+    pub fn show(&self, kind: Kind, name: &mut u8) {
         if *name == 0 || self.left_alone[kind as usize] {
             return;
         }
