@@ -16,3 +16,5 @@ mod panics;
 mod pools;
 #[path = "cluster/storms.rs"]
 mod storms;
+#[path = "cluster/upgrade.rs"]
+mod upgrade;

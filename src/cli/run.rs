@@ -168,7 +168,7 @@ fn describe(settings: &Settings, only: &OnlyFilter) -> NodeInfo {
         host: supervisor::node::host_id(),
         pid: std::process::id(),
         release: env!("CARGO_PKG_VERSION").to_owned(),
-        format: crate::store::FORMAT,
+        format: crate::store::format::newest(),
         http: settings.node.http.map_or_else(String::new, |address| address.to_string()),
         draining: false,
         runs: runs.map(|address| address.to_string()).collect(),

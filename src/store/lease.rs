@@ -35,6 +35,7 @@ pub struct Lease {
     mail: Mail,
     /// The node that held the unit before; empty if nobody did.
     pub node_before: String,
+    format: u64,
     inner: Mutex<Inner>,
     /// Odd while a fenced request is, or may be, under way: then the tip in Redis may already be the next one.
     operations: AtomicU64,
@@ -73,12 +74,13 @@ impl Lease {
             &options.lease.as_millis().to_string(),
             tip.as_str(),
             store.cluster.as_str(),
-            &super::FORMAT.to_string(),
+            &store.formats.newest().to_string(),
             &slot_name(unit, mail),
             word,
             reason,
             &options.limits.history_max.to_string(),
             if store.accept_data_loss { "1" } else { "0" },
+            &store.formats.writes().to_string(),
         ]
         .map(|arg| arg.as_bytes().to_vec())
         .into();
@@ -88,7 +90,7 @@ impl Lease {
             "OK" => {}
             "HELD" => return Err(StoreError::Held { node: row.text()?, left_ms: row.number()? }),
             "ALIEN" => return Err(StoreError::Alien { expected: store.cluster.to_string(), found: row.text()? }),
-            "TOO_OLD" => return Err(StoreError::TooOld { needs: row.number()?, known: super::FORMAT }),
+            "TOO_OLD" => return Err(StoreError::TooOld { needs: row.number()?, known: store.formats.newest() }),
             "BROKEN" => return Err(StoreError::Broken { key: row.text()?, reason: row.text()? }),
             other => return Err(StoreError::Protocol(format!("acquire: `{other}`"))),
         }
@@ -102,12 +104,14 @@ impl Lease {
         let _offset = row.text()?;
         let state = row.text()?;
         let node_before = row.text()?;
+        let (_failed, _unfinished, format) = (row.number()?, row.number()?, row.number()?);
         Ok(Self {
             store: store.clone(),
             link: link.clone(),
             unit: unit.clone(),
             mail,
             node_before,
+            format,
             inner: Mutex::new(Inner { held: Held { token, owner, tip, seq }, state, delivery: None }),
             operations: AtomicU64::new(0),
         })
@@ -121,6 +125,12 @@ impl Lease {
     /// The store that it was acquired from, for reads beside the lease.
     pub fn store(&self) -> &Store {
         &self.store
+    }
+
+    /// The format that this life writes, states and messages alike: every live node reads it, and a node that does
+    /// not is refused the unit. The same from the acquisition to the end of the life.
+    pub fn format(&self) -> u64 {
+        self.format
     }
 
     /// The connection that the turns use.

@@ -24,7 +24,7 @@ pub struct NodeInfo {
     pub pid: u32,
     /// The release that it runs.
     pub release: String,
-    /// The highest checkpoint format that it knows.
+    /// The newest format that it reads and writes ([`format`](super::format)).
     pub format: u64,
     /// Where it serves HTTP; empty if it does not.
     pub http: String,

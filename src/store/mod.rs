@@ -10,6 +10,7 @@
 //! | `turn` | the words of a turn: deliveries, fates, what a commit answered |
 //! | `effect` | the closed list of what a commit may do |
 //! | `mailbox` | sending from outside, looking, the dead letters |
+//! | `format` | which formats this release reads and writes |
 //! | `membership` | who lives, who holds what |
 //! | `pool` | what the slots of a pool still owe |
 //! | `heights` | the held and parked heights, read page by page |
@@ -24,6 +25,7 @@
 pub mod checkpoint;
 pub mod effect;
 pub mod error;
+pub mod format;
 pub mod heights;
 pub mod keys;
 pub mod lease;
@@ -46,11 +48,11 @@ pub mod view;
 pub use error::StoreError;
 pub use reply::Entry;
 
-use crate::ids::RandomId;
-use keys::Keys;
+use std::sync::Arc;
 
-/// The newest format of checkpoints and members that this release writes and reads.
-pub const FORMAT: u64 = 1;
+use crate::ids::RandomId;
+use format::Formats;
+use keys::Keys;
 
 /// What every call needs to know; cheap to clone. Connections are given to each call, so that every arbiter uses
 /// its own.
@@ -64,11 +66,14 @@ pub struct Store {
     pub cluster: RandomId,
     /// The operator accepts that Redis lost data (`run --accept-data-loss`).
     pub accept_data_loss: bool,
+    /// The formats that this node reads and may write.
+    pub formats: Arc<Formats>,
 }
 
 impl Store {
     /// A store for `node` on the Redis with the id `cluster`.
     pub fn new(prefix: &str, node: &str, cluster: RandomId) -> Self {
-        Self { keys: Keys::new(prefix), node: node.to_owned(), cluster, accept_data_loss: false }
+        let formats = Arc::new(Formats::new(format::newest()));
+        Self { keys: Keys::new(prefix), node: node.to_owned(), cluster, accept_data_loss: false, formats }
     }
 }

@@ -32,6 +32,7 @@ impl Script {
             Memory::Spared => "#!lua flags=allow-oom\n",
         };
         let text = super::sabotage::applied(format!("{flags}{}", parts.join("\n")));
+        let text = super::format::dressed(text);
         let digest = sha1_smol::Sha1::from(&text).hexdigest();
         Self { name, text, digest }
     }

@@ -17,6 +17,7 @@ pub mod placement;
 pub mod restart;
 mod retired;
 pub mod slot;
+mod upgrade;
 pub mod watchdog;
 pub mod wiring;
 pub mod worker;
@@ -28,6 +29,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::ids::UnitId;
+use crate::store::format::Agreement;
 use crate::store::link::{Class, Link, Patience};
 use crate::store::membership::{NodeInfo, UnitSeen};
 use crate::store::{Store, StoreError};
@@ -126,6 +128,7 @@ pub struct Supervisor {
     calm_until: Option<Instant>,
     /// When the slots of the pools were last looked at for what removed ones still owe.
     pools_seen: Option<Instant>,
+    agreement: Agreement,
     nodes: Vec<NodeInfo>,
     draining: Option<Instant>,
     stop: Option<String>,
@@ -181,6 +184,7 @@ pub fn start(
         last_beat: None,
         calm_until: None,
         pools_seen: None,
+        agreement: Agreement::default(),
         nodes: Vec::new(),
         draining: None,
         stop: None,
@@ -303,6 +307,7 @@ impl Supervisor {
         self.tell_members(&answer.nodes);
         self.nodes = answer.nodes;
         self.nodes_tx.send_replace(self.nodes.clone());
+        self.agree_on_a_format();
         self.on_owed(answer.owed);
         let rankings = self.rankings();
         for (id, known, seen) in answer.units {
@@ -358,18 +363,22 @@ impl Supervisor {
             return;
         }
         // Moves are slow on purpose: a node that comes and goes must not shake everything.
-        match rank {
-            Some(0) => slot.elsewhere_since = None,
-            _ => {
-                let since = *slot.elsewhere_since.get_or_insert(now);
-                if let Phase::Running { unit, stopping: stopping @ None, .. } = &mut slot.phase
-                    && now.duration_since(since) >= lease
-                {
-                    tracing::info!(unit = %id, "moving to another node");
-                    unit.drain();
-                    *stopping = Some(Stopping::Drain(now + grace));
-                }
+        let elsewhere = match rank {
+            Some(0) => {
+                slot.elsewhere_since = None;
+                false
             }
+            _ => now.duration_since(*slot.elsewhere_since.get_or_insert(now)) >= lease,
+        };
+        let reason = match (elsewhere, unit.lease.format() < self.store.formats.writes()) {
+            (true, _) => "moving to another node",
+            (false, true) => "giving it back once, to write a newer format",
+            (false, false) => return,
+        };
+        if let Phase::Running { unit, stopping: stopping @ None, .. } = &mut slot.phase {
+            tracing::info!(unit = %id, "{reason}");
+            unit.drain();
+            *stopping = Some(Stopping::Drain(now + grace));
         }
     }
 

@@ -10,6 +10,7 @@ use gapless::actors::turn::{self, Error, Tick, Turn, Unit};
 use gapless::ids::{Address, Kind, PipelineId, RandomId, UnitId};
 use gapless::messages::tally::TallyMessage;
 use gapless::store::effect::{Commit, Effect, Fields, Outgoing};
+use gapless::store::format::{Formats, NEWEST};
 use gapless::store::lease::Mail;
 use gapless::store::link::{Class, Health, Link, Patience};
 use gapless::store::membership::NodeInfo;
@@ -187,8 +188,19 @@ impl Site {
 
     /// Starts a node with these units, of whatever pipelines.
     pub fn node_of(&self, name: &str, options: SupervisorOptions, specs: Vec<UnitSpec>) -> Running {
-        let mut store = self.store.clone();
-        store.node = name.to_owned();
+        self.node_of_release(name, NEWEST, options, specs)
+    }
+
+    /// Starts a node of a release that reads up to this format.
+    pub fn node_of_release(
+        &self,
+        name: &str,
+        format: u64,
+        options: SupervisorOptions,
+        specs: Vec<UnitSpec>,
+    ) -> Running {
+        let formats = Arc::new(Formats::new(format));
+        let store = Store { node: name.to_owned(), formats, ..self.store.clone() };
         let address = |spec: &UnitSpec| Address::new(&spec.id.pipeline, &spec.id.actor).to_string();
         let runs = specs.iter().map(address).collect();
         let incarnation = RandomId::new();
@@ -196,7 +208,7 @@ impl Site {
         for spec in specs.iter().filter(|spec| spec.mail == Mail::Pool) {
             *slots.entry(address(spec)).or_default() += 1;
         }
-        let me = NodeInfo { name: name.to_owned(), incarnation, runs, slots, ..NodeInfo::default() };
+        let me = NodeInfo { name: name.to_owned(), incarnation, format, runs, slots, ..NodeInfo::default() };
         let metrics = Metrics::new();
         let link =
             Link::new(self.link.options().clone(), Arc::new(Health::default()), Class::Command, Patience::Forever);

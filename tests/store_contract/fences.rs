@@ -329,7 +329,7 @@ async fn a_checkpoint_of_a_newer_release_is_left_to_it() {
     let before = world.keyspace();
     assert_eq!(
         world.acquire("tally").await.err(),
-        Some(StoreError::TooOld { needs: 9, known: gapless::store::FORMAT })
+        Some(StoreError::TooOld { needs: 9, known: gapless::store::format::NEWEST })
     );
     assert_eq!(world.keyspace(), before);
 }

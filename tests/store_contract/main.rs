@@ -13,5 +13,6 @@ mod mailboxes;
 mod manageds;
 mod members;
 mod pools;
+mod releases;
 mod speed;
 mod world;

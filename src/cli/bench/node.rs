@@ -113,7 +113,7 @@ impl Bench<'_> {
             name: "bench".to_owned(),
             incarnation: RandomId::new(),
             runs: specs.iter().map(|spec| spec.id.to_string()).collect(),
-            format: crate::store::FORMAT,
+            format: crate::store::format::newest(),
             ..NodeInfo::default()
         };
         let meter = Meter::start(self.server)?;

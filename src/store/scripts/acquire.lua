@@ -2,23 +2,28 @@
 -- ARGV: 1 incarnation   2 the caller's previous incarnation ('' = none)   3 node   4 lease ms   5 tip to leave
 --   6 cluster id   7 highest format known   8 slot ('' = exclusive, '-' = no mailbox)
 --   9 what became of the previous turn: 'none' or 'failed'   10 its reason   11 history length   12 '1' accepts data loss
--- Answers { 'OK', token, tip, seq, offset, state, node before, failed, unfinished } or HELD, ALIEN, TOO_OLD, BROKEN.
+--   13 the format that every live node reads
+-- Answers { 'OK', token, tip, seq, offset, state, node before, failed, unfinished, format to write } or HELD, ALIEN,
+-- TOO_OLD, BROKEN.
 --
 -- A repeat (the owner already is this incarnation) answers the same token and changes nothing.
-local cluster = redis.call('HGET', KEYS[3], 'cluster')
-if cluster ~= ARGV[6] then
-  return { 'ALIEN', cluster or '' }
+local facts = redis.call('HMGET', KEYS[3], 'cluster', 'needs')
+if facts[1] ~= ARGV[6] then
+  return { 'ALIEN', facts[1] or '' }
 end
 local ck = redis.call('HMGET', KEYS[1], 'token', 'owner', 'tip', 'seq', 'offset', 'state', 'node', 'needs', 'serving',
   'head', 'failed', 'unfinished')
+-- What a reader must know: of this checkpoint, and of the messages that any unit of the pipeline may have sent.
+local needs = math.max(tonumber(ck[8] or '1'), tonumber(facts[2] or '1'))
+local format = math.max(needs, tonumber(ARGV[13]))
 local function granted(token, tip, failed, unfinished)
-  return { 'OK', token, tip, ck[4] or '0', ck[5] or '0-0', ck[6] or '', ck[7] or '', failed, unfinished }
+  return { 'OK', token, tip, ck[4] or '0', ck[5] or '0-0', ck[6] or '', ck[7] or '', failed, unfinished, num(format) }
 end
 if ck[2] == ARGV[1] then
   return granted(ck[1], ck[3], ck[11] or '0', ck[12] or '0')
 end
-if ck[8] and tonumber(ck[8]) > tonumber(ARGV[7]) then
-  return { 'TOO_OLD', ck[8] }
+if needs > tonumber(ARGV[7]) then
+  return { 'TOO_OLD', num(needs) }
 end
 local now, ttl = now_ms(), tonumber(ARGV[4])
 local mine = ARGV[2] ~= '' and ck[2] == ARGV[2]
@@ -59,8 +64,9 @@ if first and (not mine or ARGV[9] == 'failed') then
 end
 local us = redis.call('TIME')
 local token = num(math.max(tonumber(ck[1] or '0') + 1, us[1] * 1000000 + us[2]))
-redis.call('HSET', KEYS[1], 'token', token, 'owner', ARGV[1], 'tip', ARGV[5], 'node', ARGV[3], 'needs', ck[8] or '1',
+redis.call('HSET', KEYS[1], 'token', token, 'owner', ARGV[1], 'tip', ARGV[5], 'node', ARGV[3], 'needs', num(format),
   'serving', '', 'head', head, 'failed', failed, 'unfinished', unfinished, 'offset', offset, 'acquired', num(now))
+if format > tonumber(facts[2] or '1') then redis.call('HSET', KEYS[3], 'needs', num(format)) end
 if fault then redis.call('HSET', KEYS[1], 'fault', fault) end
 if careful then redis.call('HSET', KEYS[1], 'careful', careful) end
 redis.call('SET', KEYS[2], num(now + ttl) .. ' ' .. ARGV[4])

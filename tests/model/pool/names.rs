@@ -15,7 +15,7 @@ pub fn canonical(setting: &Setting, world: &mut World) {
     let mut numbering = Numbering::new(setting.clock == Clock::Behind, false);
     world.master.names(&mut |kind, name| numbering.give(kind, name));
     world.replica.names(&mut |kind, name| numbering.give(kind, name));
-    if world.shrunk[0] < world.shrunk[1] {
+    if world.shrunk == [false, true] {
         world.shrunk.swap(0, 1);
         world.holders.iter_mut().for_each(|pair| pair.swap(0, 1));
     }
