@@ -118,6 +118,10 @@ pub type LogLine = serde_json::Map<String, serde_json::Value>;
 pub struct Node {
     pub name: String,
     folder: PathBuf,
+    /// The ignored test of this binary that is its process; none for the program itself.
+    test: Option<&'static str>,
+    /// Variables of every one of its processes.
+    environment: Vec<(String, String)>,
     process: Option<Child>,
     /// Bytes of the log at the last start.
     log_before: u64,
@@ -133,7 +137,30 @@ impl Node {
         let folder = folder.join(name);
         std::fs::create_dir_all(&folder).expect("a folder for the node");
         std::fs::write(folder.join("node.toml"), plan.toml(url, &folder.join("state"))).expect("a configuration");
-        Self { name: name.to_owned(), folder, process: None, log_before: 0, starts: 0, last_end: None }
+        let (name, environment) = (name.to_owned(), Vec::new());
+        Self { name, folder, test: None, environment, process: None, log_before: 0, starts: 0, last_end: None }
+    }
+
+    /// Gives every process from now on this variable.
+    pub fn always(&mut self, variable: &str, value: &str) {
+        self.environment.retain(|(name, _)| name != variable);
+        self.environment.push((variable.to_owned(), value.to_owned()));
+    }
+
+    /// Makes it a node with an actor of the tests: its process is an ignored test of this very binary.
+    pub fn play(&mut self, test: &'static str) {
+        self.test = Some(test);
+    }
+
+    fn command(&self) -> Command {
+        if let Some(test) = self.test {
+            let mut command = Command::new(std::env::current_exe().expect("this binary"));
+            command.args([test, "--exact", "--ignored", "--nocapture", "--test-threads=1"]);
+            return command;
+        }
+        let mut command = Command::new(env!("CARGO_BIN_EXE_gapless"));
+        command.args(["run", "--node", &self.name, "--config"]).arg(self.folder.join("node.toml"));
+        command
     }
 
     /// Starts its process.
@@ -147,12 +174,13 @@ impl Node {
         self.starts += 1;
         let log = OpenOptions::new().create(true).append(true).open(self.log_path()).expect("a log file");
         self.log_before = log.metadata().expect("its size").len();
-        let child = Command::new(env!("CARGO_BIN_EXE_gapless"))
-            .args(["run", "--node", &self.name, "--config"])
-            .arg(self.folder.join("node.toml"))
+        let mut command = self.command();
+        let child = command
             .current_dir(&self.folder)
             .env_remove("GAPLESS_CRASH_POINT")
             .env_remove("GAPLESS_SABOTAGE")
+            .env_remove("GAPLESS_FORMAT")
+            .envs(self.environment.iter().map(|(name, value)| (name, value)))
             .envs(environment.iter().copied())
             .stdin(Stdio::null())
             .stdout(Stdio::null())

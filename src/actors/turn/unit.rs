@@ -35,6 +35,11 @@ pub enum Exit {
 /// How often a unit looks for mail while the bell does not listen for it yet.
 const UNHEARD_POLL: Duration = Duration::from_millis(50);
 
+/// The longest pause before an entry whose holder has vanished twice; grows by as much each time.
+const VANISHED_PAUSE: Duration = Duration::from_millis(50);
+/// The longest such pause.
+const VANISHED_PAUSE_MAX: Duration = Duration::from_millis(500);
+
 /// One unit on this node, between one acquisition and its end.
 ///
 /// Keeps G11: an entry that cannot be read, or that fails too often, is set aside with its reason; it is never dropped
@@ -248,9 +253,29 @@ impl Unit {
                 }
                 Ok(_) => None,
             };
-            let Some(reason) = reason else { return Ok(readable(&delivery)) };
+            let Some(reason) = reason else {
+                self.let_others_go_first(delivery.unfinished).await;
+                return Ok(readable(&delivery));
+            };
             self.bury(first, &delivery, &reason, bury(parsed.as_ref().ok(), &reason)).await?;
         }
+    }
+
+    /// An entry that ends its process takes what the neighbours have in hand along, and those count an attempt too. Where
+    /// all of them began again at the same moment it would win each time. So whoever vanished more than once waits a
+    /// random moment, and the innocent ones get through.
+    async fn let_others_go_first(&self, unfinished: u64) {
+        let Some(more) = unfinished.checked_sub(1).filter(|more| *more > 0) else { return };
+        let longest = VANISHED_PAUSE.saturating_mul(u32::try_from(more).unwrap_or(u32::MAX)).min(VANISHED_PAUSE_MAX);
+        let nap = tokio::time::sleep(longest.mul_f64(rand::random_range(0.0..=1.0)));
+        tokio::pin!(nap);
+        while !self.is_draining() {
+            tokio::select! {
+                () = &mut nap => break,
+                () = self.bell.notified() => {}
+            }
+        }
+        self.progress();
     }
 
     async fn bury(&self, entry: &Entry, past: &Delivery, reason: &str, more: Vec<Effect>) -> Result<(), Error> {
