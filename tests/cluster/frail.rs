@@ -38,6 +38,8 @@ pub enum Place {
     Waited,
     Hang,
     Outside,
+    /// Whenever this number is among those of a turn, however often.
+    Number(u64),
 }
 
 /// Breaks there, so many times; shared by all lives of the unit.
@@ -101,6 +103,10 @@ impl Frail {
             return Ok(Turn::Idle);
         }
         self.trouble.panics(Place::Turn);
+        if let Place::Number(poison) = self.trouble.place {
+            let among = |(_, TallyMessage::Number { n }): &(_, TallyMessage)| *n == poison;
+            assert!(!claimed.messages.iter().any(among), "number {poison} is poison");
+        }
         if self.trouble.strikes(Place::Hang) {
             std::future::pending::<()>().await;
         }

@@ -73,6 +73,38 @@ async fn an_entry_that_always_fails_is_set_aside_alone_and_the_rest_goes_on() {
 }
 
 #[actix_rt::test]
+async fn a_poison_entry_leaves_its_batch_unharmed() {
+    let site = Site::new().await;
+    // All of them are one delivery: the poison is in the middle of a batch.
+    site.send("frail", 1..=9).await;
+    let node = site.node("a", quick(), &[("frail", Trouble::new(Place::Number(4), 0))]);
+    wait::until("the others", || async { site.output("frail").await.len() == 8 }).await;
+    assert_eq!(site.output("frail").await, [1, 2, 3, 5, 6, 7, 8, 9], "each once, in order");
+    let dead = site.dead("frail").await;
+    assert_eq!(dead, ["5 failed attempts, the last: panic: number 4 is poison"]);
+    assert_eq!(node.restarts("frail", RestartReason::Panic), 6, "once as a batch, then five times alone");
+    node.drain().await;
+}
+
+#[actix_rt::test]
+async fn a_poison_entry_of_a_pool_stops_no_other_slot() {
+    let site = Site::new().await;
+    site.send("pool", 1..=9).await;
+    let specs = crate::frail::pool(&site.pipeline, "pool", 3, &Trouble::new(Place::Number(4), 0));
+    let node = site.node_of("a", quick(), specs);
+    wait::until("a dead letter and the others", || async {
+        site.output("pool").await.len() == 8 && !site.dead("pool").await.is_empty()
+    })
+    .await;
+    let mut output = site.output("pool").await;
+    output.sort_unstable();
+    assert_eq!(output, [1, 2, 3, 5, 6, 7, 8, 9]);
+    assert_eq!(site.dead("pool").await, ["5 failed attempts, the last: panic: number 4 is poison"]);
+    assert_eq!(node.restarts("pool", RestartReason::Panic), 5);
+    node.drain().await;
+}
+
+#[actix_rt::test]
 async fn a_world_that_hangs_counts_nothing_against_the_entry_in_hand() {
     let site = Site::new().await;
     site.send("frail", 1..=1).await;

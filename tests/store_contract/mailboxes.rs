@@ -198,6 +198,33 @@ async fn a_holder_that_vanished_leaves_an_unfinished_attempt() {
 }
 
 #[actix_rt::test]
+async fn an_innocent_entry_survives_ten_crashes_of_other_causes() {
+    let world = World::new().await;
+    world.send("tally", 1).await;
+    let expire = || drop(world.server.command(&["DEL", &world.store.keys.expiry(&world.unit("tally"))]));
+    let mut lease = world.acquire("tally").await.expect("free");
+    for crash in 1..=10 {
+        assert_eq!(served(&lease).await, [1]);
+        // It is reloaded, and drained to another node, before that one vanishes: neither counts.
+        lease = world.again(&lease, &Fate::Clean).await.expect("ours");
+        assert_eq!(served(&lease).await, [1]);
+        lease.release().await.expect("released");
+        lease = world.acquire("tally").await.expect("free");
+        assert_eq!(served(&lease).await, [1]);
+        expire();
+        lease = world.acquire("tally").await.expect("expired");
+        assert_eq!((served(&lease).await, past(&lease).await), (vec![1], past_of(0, crash, "")));
+    }
+    let limits = &world.link.options().limits;
+    assert!(limits.unfinished_attempts_max > 10, "an innocent entry would be set aside");
+    assert_eq!(lease.commit(&copy(&lease.claim().await.expect("a delivery"))).await, Ok(Committed::Now));
+    assert_eq!(world.output("out").await, [1]);
+    // The next entry begins from nothing.
+    world.send("tally", 2).await;
+    assert_eq!((served(&lease).await, past(&lease).await), (vec![2], past_of(0, 0, "")));
+}
+
+#[actix_rt::test]
 async fn a_delivery_by_commit_is_counted_like_one_by_read() {
     let world = World::with_lease(LEASE).await;
     world.send("tally", 1).await;

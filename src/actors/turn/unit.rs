@@ -36,9 +36,9 @@ pub enum Exit {
 const UNHEARD_POLL: Duration = Duration::from_millis(50);
 
 /// The longest pause before an entry whose holder has vanished twice; grows by as much each time.
-const VANISHED_PAUSE: Duration = Duration::from_millis(50);
+const VANISHED_PAUSE: Duration = Duration::from_millis(200);
 /// The longest such pause.
-const VANISHED_PAUSE_MAX: Duration = Duration::from_millis(500);
+const VANISHED_PAUSE_MAX: Duration = Duration::from_secs(1);
 
 /// One unit on this node, between one acquisition and its end.
 ///
@@ -269,12 +269,16 @@ impl Unit {
         let longest = VANISHED_PAUSE.saturating_mul(u32::try_from(more).unwrap_or(u32::MAX)).min(VANISHED_PAUSE_MAX);
         let nap = tokio::time::sleep(longest.mul_f64(rand::random_range(0.0..=1.0)));
         tokio::pin!(nap);
-        while !self.is_draining() {
-            tokio::select! {
-                () = &mut nap => break,
-                () = self.bell.notified() => {}
+        // A node that drains does not wait; nor is the pause a hang.
+        let waits = async {
+            while !self.is_draining() {
+                tokio::select! {
+                    () = &mut nap => break,
+                    () = self.bell.notified() => {}
+                }
             }
-        }
+        };
+        self.asking(waits).await;
         self.progress();
     }
 
