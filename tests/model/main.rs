@@ -143,6 +143,8 @@ fn poisoned_entries() {
     let faults = Faults { losses: 1, ..NO_FAULTS };
     holds("panics", Setting { poison: Some((2, Poison::Panics)), limits, faults, ..Setting::CALM });
     holds("kills", Setting { poison: Some((2, Poison::Kills)), limits, faults, ..Setting::CALM });
+    // The poison is served with a neighbour behind it: neither is counted then, and both are served alone afterwards.
+    holds("panics, first of a batch", Setting { poison: Some((1, Poison::Panics)), limits, faults, ..Setting::CALM });
 }
 
 /// A hand-over counts nothing, and each fault counts at most once: the limit is one above the faults.

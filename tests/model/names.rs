@@ -132,6 +132,7 @@ impl Names for Redis {
             visit(Kind::Incarnation, &mut unit.owner);
             visit(Kind::Token, &mut unit.token);
             visit(Kind::Tip, &mut unit.tip);
+            visit(Kind::Entry, &mut unit.attempts.careful);
         }
         visit(Kind::Entry, &mut self.offset);
         visit(Kind::Entry, &mut self.last_id);
@@ -144,9 +145,10 @@ impl Names for Redis {
 impl Names for Holder {
     fn names(&mut self, visit: &mut impl FnMut(Kind, &mut u8)) {
         visit(Kind::Incarnation, &mut self.previous);
-        if let Some(Grip { who, tip, hand, cursor: _, attempts: _ }) = &mut self.grip {
+        if let Some(Grip { who, tip, hand, cursor: _, attempts }) = &mut self.grip {
             who.names(visit);
             visit(Kind::Tip, tip);
+            visit(Kind::Entry, &mut attempts.careful);
             for entry in hand.iter_mut() {
                 visit(Kind::Entry, &mut entry.id);
             }

@@ -157,3 +157,11 @@ fn release_counts() {
     let setting = Setting { bugs: &[Bug::ReleaseCounts], limits, faults, ..CALM };
     finds("release_counts", setting, Broken::Innocent(1));
 }
+
+/// A poisoned entry is served among others for ever: nobody can tell which of them it is, and none of them passes.
+#[test]
+fn batch_is_served_again() {
+    let limits = Some(Limits { failed: 2, unfinished: 3 });
+    let setting = Setting { bugs: &[Bug::BatchIsServedAgain], limits, poison: Some((1, Poison::Panics)), ..CALM };
+    finds_stuck("batch_is_served_again", setting);
+}

@@ -77,7 +77,7 @@ impl Redis {
 
     fn acquire(&mut self, setting: &Setting, fresh: Fresh, unit: usize, incarnation: u8, prev: u8, new: u8) -> Reply {
         let free = self.is_free(unit, prev);
-        let cursor = self.cursor;
+        let (cursor, last) = (self.cursor, self.last_in_hand());
         let unit = &mut self.units[unit];
         if unit.owner == incarnation && !unit.released {
             unit.leased = true;
@@ -87,7 +87,7 @@ impl Redis {
             return Reply::Busy;
         }
         let vanished = unit.owner != 0 && unit.owner != prev && (!unit.released || setting.has(Bug::ReleaseCounts));
-        unit.attempts.holder_gone(setting, vanished);
+        unit.attempts.holder_gone(setting, vanished, last);
         unit.token = match setting.clock {
             Clock::Right => fresh.token,
             Clock::Behind => unit.token + 1,
@@ -155,6 +155,7 @@ impl Redis {
         if self.is_fenced(setting, RECEIVER, who) {
             return Ok(Reply::Fenced);
         }
+        let last = self.last_in_hand();
         let unit = &mut self.units[RECEIVER];
         if unit.tip == link.new {
             return Ok(Reply::Duplicate(Delivery::default()));
@@ -164,8 +165,10 @@ impl Redis {
         }
         unit.tip = link.new;
         unit.attempts.in_hand = 0;
-        unit.attempts.one_by_one = true;
-        unit.attempts.failed += u8::from(alone);
+        match alone {
+            true => unit.attempts.failed += 1,
+            false => unit.attempts.careful = last,
+        }
         self.written_by(RECEIVER, who)?;
         Ok(Reply::Ok(Delivery::default()))
     }
@@ -243,13 +246,23 @@ impl Redis {
     fn take(&mut self, to: u8) {
         self.offset = to;
         self.mailbox = self.mailbox.iter().copied().filter(|entry| entry.id > to).collect();
-        self.units[RECEIVER].attempts = Attempts::default();
+        let attempts = &mut self.units[RECEIVER].attempts;
+        *attempts = Attempts { careful: attempts.careful, ..Attempts::default() };
+    }
+
+    /// The id of the last entry that the receiver has in hand; 0 if it has none.
+    fn last_in_hand(&self) -> u8 {
+        let in_hand = usize::from(self.units[RECEIVER].attempts.in_hand);
+        self.mailbox.iter().filter(|entry| entry.id > self.offset).take(in_hand).last().map_or(0, |entry| entry.id)
     }
 
     /// The entries behind the offset: a pure range, but for the note of how many are in hand.
     fn deliver(&mut self, setting: &Setting) -> Delivery {
         let attempts = &mut self.units[RECEIVER].attempts;
-        let most = if attempts.one_by_one { 1 } else { setting.batch };
+        if attempts.careful <= self.offset {
+            attempts.careful = 0;
+        }
+        let most = if attempts.careful > 0 && !setting.has(Bug::BatchIsServedAgain) { 1 } else { setting.batch };
         let entries: Hand = self.mailbox.iter().copied().filter(|entry| entry.id > self.offset).take(most).collect();
         if setting.limits.is_some() {
             attempts.in_hand = entries.len() as u8;
@@ -260,12 +273,12 @@ impl Redis {
 
 impl Attempts {
     /// Notes that the holder is gone; only one that vanished with a single entry in hand counts against that entry.
-    fn holder_gone(&mut self, setting: &Setting, vanished: bool) {
+    fn holder_gone(&mut self, setting: &Setting, vanished: bool, last: u8) {
         if setting.limits.is_some() && vanished {
             match self.in_hand {
                 0 => {}
                 1 => self.unfinished += 1,
-                2.. => self.one_by_one = true,
+                2.. => self.careful = last,
             }
         }
         self.in_hand = 0;

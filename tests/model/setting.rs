@@ -84,6 +84,8 @@ pub enum Bug {
     ResentAcquireIsUsed,
     /// An acquisition counts an unfinished attempt although the holder before it released the unit.
     ReleaseCounts,
+    /// A delivery of several entries that came to nothing is made again as it was, not one by one.
+    BatchIsServedAgain,
 }
 
 /// One search.

@@ -27,8 +27,8 @@ pub type Hand = List<Entry, 2>;
 pub struct Attempts {
     pub failed: u8,
     pub unfinished: u8,
-    /// Entries are served one by one until the offset moves.
-    pub one_by_one: bool,
+    /// Up to this id entries are served one by one: a turn that had several of them came to nothing.
+    pub careful: u8,
     /// How many entries the holder has received and not committed.
     pub in_hand: u8,
 }
