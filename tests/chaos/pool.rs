@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use crate::pool_node::{CHAIN_ID, HEAD, TEST, Told, chain, panics};
 use crate::support::chaos::{Schedule, World, seed};
-use crate::support::fleet::Plan;
+use crate::support::fleet::{Node, Plan, says};
 use crate::support::invariants::{self, BlockFile, BlockTruth, Index, Truth};
 use crate::support::redis::RedisServer;
 use crate::support::wait;
@@ -144,6 +144,36 @@ impl Fleet {
         Index { wanted: 0..=last, held: held.collect(), parked: parked.collect() }
     }
 
+    /// The slots that owe an entry.
+    fn owed(&self) -> Vec<String> {
+        let owed: Vec<(String, String, u64, u64)> =
+            redis::from_redis_value(self.redis().command(&["XPENDING", &key("in:gap_fixer"), "pool", "-", "+", "100"]))
+                .expect("what is owed");
+        owed.into_iter().map(|(_, slot, ..)| slot).collect()
+    }
+
+    /// Asks for more, kills every node with tasks in hand, and starts them with two slots: what the others owe must be
+    /// served as well. Answers the highest height that was asked for.
+    async fn lose_slots(&mut self, last: u64) -> u64 {
+        let last_now = last + 400;
+        self.send(&tasks(last + 1, last_now, panics));
+        let removed = |fleet: &Self| fleet.owed().iter().any(|slot| slot != "slot0" && slot != "slot1");
+        loop {
+            wait::until_true("a task in hand of a slot to be removed", || removed(self)).await;
+            self.world.nodes.iter_mut().for_each(Node::kill);
+            if removed(self) {
+                break;
+            }
+            // It was done in the very last moment.
+            self.world.nodes.iter_mut().for_each(Node::start);
+        }
+        for node in &mut self.world.nodes {
+            node.always(Told::SLOTS, "2");
+            node.start();
+        }
+        last_now
+    }
+
     /// The dead letters: body and reason.
     fn dead(&self) -> Vec<(String, String)> {
         type Entries = Vec<(String, BTreeMap<String, String>)>;
@@ -204,10 +234,7 @@ impl Fleet {
         // A planted task that its sender had to repeat is set aside as often as it came.
         assert!(expected.iter().all(|body| bodies.contains(&body)), "a planted task was not set aside: {dead:?}");
         assert!(dead.iter().all(|(_, why)| why.contains(reason)), "no `{reason}` in {dead:?}");
-        let owed: Vec<redis::Value> =
-            redis::from_redis_value(self.redis().command(&["XPENDING", &key("in:gap_fixer"), "pool", "-", "+", "10"]))
-                .expect("what is owed");
-        assert!(owed.is_empty(), "{owed:?}");
+        assert_eq!(self.owed(), Vec::<String>::new());
     }
 }
 
@@ -239,7 +266,7 @@ fn files(store: &Path) -> BTreeMap<u64, Vec<BlockFile>> {
 #[tokio::test]
 async fn every_task_of_a_pool_has_its_effect_whatever_happens() {
     let long = std::env::var("GAPLESS_CHAOS").is_ok_and(|size| size == "long");
-    let (faults, pace) = if long { (200, Duration::from_millis(550)) } else { (15, Duration::from_millis(420)) };
+    let (faults, pace) = if long { (200, Duration::from_millis(550)) } else { (13, Duration::from_millis(420)) };
     let mut fleet = Fleet::new(3, 6, &[]);
     let mut schedule = Schedule::new(seed(20_261_125));
     let first = 400;
@@ -247,12 +274,13 @@ async fn every_task_of_a_pool_has_its_effect_whatever_happens() {
     let sender = Sender::start(fleet.redis().url(), first, Duration::from_millis(40));
     fleet.world.start(&[]);
     schedule.run(&mut fleet.world, faults, pace).await;
-    let last = sender.stop();
+    let last = fleet.lose_slots(sender.stop()).await;
     fleet.done().await;
     let told = fleet.world.tallied();
     let planted = (0..=last).filter(|height| panics(*height)).count();
     println!("pool: {last} heights, {planted} planted; {:?}; told {told:?}", schedule.counts);
     fleet.judge(last, panics, "a planted panic");
+    assert!(fleet.world.log().iter().any(|line| says(line, "configured no more")), "no removed slot was drained");
     assert!(last > first, "nothing was asked for while the faults happened");
     assert!(told["hangs"] > 0 && schedule.counts["node kill -9"] > 0, "{told:?} {:?}", schedule.counts);
 }
