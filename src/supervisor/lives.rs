@@ -193,6 +193,11 @@ impl Supervisor {
         slot.previous = None;
         if matches!(slot.phase, Phase::Releasing) {
             slot.phase = Phase::Idle;
+            if slot.is_retired() {
+                // Should it still owe something, the next look brings it back.
+                tracing::info!(unit = %id, "the removed slot was given back");
+                self.slots.remove(id);
+            }
         }
     }
 

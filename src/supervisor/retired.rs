@@ -33,14 +33,10 @@ impl Supervisor {
     pub(super) fn on_owed(&mut self, seen: Vec<(Address, Vec<Owed>)>) {
         for (pool, owed) in seen {
             let owes = |id: &UnitId| id.slot.is_some_and(|slot| owed.iter().any(|owed| owed.slot == slot));
-            // One that is on its way somewhere is looked at again later.
+            // Others may have served what one owed that was never held here. One that is on its way somewhere stays.
             self.slots.retain(|id, slot| {
                 let settled = slot.is_retired() && is_of(id, &pool) && !owes(id);
-                let rests = matches!(slot.phase, Phase::Idle | Phase::Failed(_));
-                if settled && rests {
-                    tracing::info!(unit = %id, "the removed slot owes nothing any more");
-                }
-                !(settled && rests)
+                !(settled && matches!(slot.phase, Phase::Idle | Phase::Failed(_)))
             });
             let Some(sibling) = self.configured().find(|spec| is_of(&spec.id, &pool)).cloned() else { continue };
             for Owed { slot, entries } in owed {

@@ -271,7 +271,9 @@ async fn every_task_of_a_pool_has_its_effect_whatever_happens() {
     let mut schedule = Schedule::new(seed(20_261_125));
     let first = 400;
     fleet.send(&tasks(0, first - 1, panics));
-    let sender = Sender::start(fleet.redis().url(), first, Duration::from_millis(40));
+    // As fast as a debug build keeps up with, over the time of the schedule.
+    let between = Duration::from_millis(if long { 150 } else { 40 });
+    let sender = Sender::start(fleet.redis().url(), first, between);
     fleet.world.start(&[]);
     schedule.run(&mut fleet.world, faults, pace).await;
     let last = fleet.lose_slots(sender.stop()).await;

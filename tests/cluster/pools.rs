@@ -48,6 +48,13 @@ async fn what_removed_slots_owe_is_served_by_a_node_without_them() {
     wait::until("nothing that is owed", || async { site.owed().await.is_empty() }).await;
     wait::until_true("one slot", || running(&second) == 1).await;
     assert_eq!(site.dead(POOL).await, Vec::<String>::new());
+    for slot in 1..4 {
+        // Once by the first node, once to be drained: a slot that owes nothing is left alone.
+        let history = site.server.command(&["LRANGE", &format!("t:{{selftest.x}}:hist:{POOL}/{slot}"), "0", "-1"]);
+        let history: Vec<String> = redis::from_redis_value(history).expect("samples");
+        let acquisitions = history.iter().filter(|sample| sample.contains("\"acquire\"")).count();
+        assert_eq!(acquisitions, 2, "acquisitions of slot {slot}");
+    }
     // The slots come back with another node, and serve what is new.
     let third = site.node_of("c", quick(), pool(&site.pipeline, POOL, 4, &Trouble::none()));
     wait::until_true("all four slots", || running(&second) + running(&third) == 4).await;
