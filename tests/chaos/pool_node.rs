@@ -207,9 +207,12 @@ fn pool(slots: u32, incarnation: &str) -> Vec<UnitSpec> {
         tries_max: 3,
         pause_min: Duration::from_millis(5),
         pause_max: Duration::from_millis(10),
+        endpoints: 1,
+        ..FixPlan::default()
     };
     let factory: Factory = Arc::new(move |unit| {
-        turn::live(GapFixer { unit, source: source.clone(), files: files.clone(), plan: plan.clone() })
+        let (source, files, suspects) = (source.clone(), files.clone(), Arc::default());
+        turn::live(GapFixer { unit, source, files, plan: plan.clone(), suspects })
     });
     let slot = |slot| UnitSpec {
         id: UnitId::slot(&pipeline(), "gap_fixer", slot),
