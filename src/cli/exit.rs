@@ -60,6 +60,7 @@ impl Exit {
             | StoreError::TooOld { .. }
             | StoreError::Alien { .. }
             | StoreError::OutOfMemory(_)
+            | StoreError::Unconfirmed { .. }
             | StoreError::TooLarge { .. }
             | StoreError::Refused { .. }
             | StoreError::Protocol(_) => Self::usage(&error.to_string()),

@@ -67,7 +67,7 @@ impl Reach {
 
 fn no_managed(options: &StoreOptions) -> Option<String> {
     match &options.place {
-        Place::Url(_) => None,
+        Place::Server(_) => None,
         Place::Managed(managed) => managed.locate().is_err().then(|| {
             let folder = managed.folder().display();
             format!("no managed redis in {folder}: start a node first: gapless run")

@@ -4,13 +4,10 @@ use config::{Map, Value, ValueKind};
 
 use super::address;
 use super::pipelines;
+use super::redis::redis;
 use super::section::{Notes, Section};
 use super::seed_view;
-use super::settings::{
-    LogFormat, LogSettings, MailboxSettings, NodeSettings, OnUnsafe, RedisAddress, RedisSettings, Secret, Settings,
-    SupervisorSettings,
-};
-use crate::ids::is_name;
+use super::settings::{LogFormat, LogSettings, MailboxSettings, NodeSettings, Settings, SupervisorSettings};
 
 /// The tables of this version.
 const TABLES: [&str; 8] = ["redis", "node", "log", "supervisor", "mailbox", "defaults", "blocks", "selftest"];
@@ -87,54 +84,6 @@ fn unknown_tables(prefix: &str, tables: &Map<String, Value>, known: &[&str], not
             notes.unknown(&path, "unknown table", known.iter().copied());
         }
     }
-}
-
-const SAFETY: [(&str, OnUnsafe); 2] = [("refuse", OnUnsafe::Refuse), ("warn", OnUnsafe::Warn)];
-
-fn redis(s: &mut Section<'_>) -> RedisSettings {
-    let url = s.parsed("url", address::redis).unwrap_or(RedisAddress::Managed);
-    let settings = RedisSettings {
-        data_dir: s.folder("data_dir"),
-        prefix: s.parsed("prefix", prefix).unwrap_or_default(),
-        managed_port: u16::try_from(s.number("managed_port", 0..=65_535, "")).unwrap_or_default(),
-        password: redis_password(s, &url),
-        connect_timeout: s.millis("connect_timeout_ms", 10..=60_000),
-        command_timeout: s.millis("command_timeout_ms", 50..=60_000),
-        lease_timeout: s.millis("lease_timeout_ms", 20..=60_000),
-        reconnect_min: s.millis("reconnect_min_ms", 1..=60_000),
-        reconnect_max: s.millis("reconnect_max_ms", 1..=600_000),
-        eviction: s.word("eviction", &SAFETY).unwrap_or(OnUnsafe::Refuse),
-        persistence: s.word("persistence", &SAFETY).unwrap_or(OnUnsafe::Refuse),
-        url,
-    };
-    if settings.reconnect_min > settings.reconnect_max {
-        s.pair(["reconnect_min_ms", "reconnect_max_ms"], "reconnect_min_ms must not be above reconnect_max_ms");
-    }
-    settings
-}
-
-fn prefix(text: &str) -> Result<String, String> {
-    let fault = || "must be 1 to 64 of a-z, 0-9 and _".to_owned();
-    if is_name(text) { Ok(text.to_owned()) } else { Err(fault()) }
-}
-
-/// The password, from wherever it was given; twice is a fault, since one of the two would be ignored.
-fn redis_password(s: &mut Section<'_>, url: &RedisAddress) -> Option<Secret> {
-    let direct = s.parsed("password", |text| Ok(text.to_owned())).filter(|text| !text.is_empty());
-    let direct = direct.map(|text| Secret::new(&text));
-    let file = s.secret_file("password_file");
-    let key = if direct.is_some() { "password" } else { "password_file" };
-    if direct.is_some() && file.is_some() {
-        s.conflict("password_file", "the password stands in redis.password too; keep one of the two");
-    }
-    let password = direct.or(file);
-    if password.is_some() && *url == RedisAddress::Managed {
-        s.conflict(key, "a managed Redis has no password; leave it empty, or set redis.url");
-    }
-    if password.is_some() && address::has_password(url) {
-        s.conflict(key, "redis.url holds a password too; keep one of the two");
-    }
-    password
 }
 
 fn node(s: &mut Section<'_>) -> NodeSettings {

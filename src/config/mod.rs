@@ -9,6 +9,8 @@ mod check;
 mod layers;
 mod only;
 mod pipelines;
+mod redis;
+mod redis_url;
 mod report;
 mod section;
 mod seed_view;
@@ -18,11 +20,12 @@ mod suggest;
 use std::path::{Path, PathBuf};
 
 pub use only::OnlyFilter;
+pub use redis_url::{HostPort, RedisUrl, Route};
 pub use report::ConfigReport;
 pub use settings::{
-    BlocksSettings, ChainDialect, FinalityRule, GapOrder, LogFormat, LogSettings, MailboxSettings, NodeSettings,
-    OnUnsafe, RedisAddress, RedisSettings, Secret, SecretUrl, SeedView, SelftestSettings, Settings, Start,
-    SupervisorSettings,
+    BlocksSettings, ChainDialect, Durability, FinalityRule, GapOrder, LogFormat, LogSettings, MailboxSettings,
+    NodeSettings, OnUnsafe, RedisAddress, RedisSettings, RedisTls, Secret, SecretUrl, SeedView, SelftestSettings,
+    Settings, Start, SupervisorSettings,
 };
 
 use layers::Layers;

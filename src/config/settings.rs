@@ -9,6 +9,7 @@ use std::num::NonZeroU64;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use super::redis_url::RedisUrl;
 use crate::ids::{Kind, PipelineId};
 use crate::messages::heights::Height;
 
@@ -51,8 +52,16 @@ pub struct RedisSettings {
     pub prefix: String,
     /// Loopback port of the managed Redis; 0 = any free one.
     pub managed_port: u16,
-    /// From `password` or `password_file`; never together with one inside the URL.
+    /// From the URL or `username`; none = the user `default`.
+    pub username: Option<String>,
+    /// From the URL, `password` or `password_file`; never from two of them.
     pub password: Option<Secret>,
+    /// What the Sentinels ask for; none = nothing.
+    pub sentinel_username: Option<String>,
+    /// From `sentinel_password` or `sentinel_password_file`.
+    pub sentinel_password: Option<Secret>,
+    /// How TLS is spoken, where `url` says so.
+    pub tls: RedisTls,
     /// Longest wait for a connection.
     pub connect_timeout: Duration,
     /// Longest wait for the answer to one command.
@@ -67,6 +76,10 @@ pub struct RedisSettings {
     pub eviction: OnUnsafe,
     /// What to do when Redis persists nothing.
     pub persistence: OnUnsafe,
+    /// When a commit counts as kept.
+    pub durability: Durability,
+    /// How long one look for that may take.
+    pub wait: Duration,
 }
 
 /// Which Redis.
@@ -74,8 +87,33 @@ pub struct RedisSettings {
 pub enum RedisAddress {
     /// A private server on this machine.
     Managed,
-    /// `redis://[user[:password]@]host[:port][/db]`, checked.
-    Server(SecretUrl),
+    /// One that others run.
+    Server(RedisUrl),
+}
+
+/// How TLS to Redis is spoken. Files are read at every connection, so renewed certificates need no restart.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct RedisTls {
+    /// Key `tls_ca_file`: PEM; none = the authorities that this system trusts.
+    pub ca_file: Option<PathBuf>,
+    /// Keys `tls_cert_file` and `tls_key_file`: PEM; none = no client certificate.
+    pub client: Option<(PathBuf, PathBuf)>,
+    /// Key `tls_insecure`: certificates are not checked.
+    pub insecure: bool,
+}
+
+/// When a commit counts as kept, for the unit that made it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Durability {
+    /// As soon as Redis answers.
+    Fast,
+    /// When this many replicas have it.
+    Replicated {
+        /// Key `wait_replicas`.
+        replicas: u32,
+    },
+    /// When it is on the disk of the master.
+    Fsync,
 }
 
 /// What to do about a Redis whose settings may lose data.

@@ -60,7 +60,10 @@ fn every_fault_names_its_place_and_its_remedy() {
         ),
         (
             "[redis]\nurl = \"redis+cluster://me:pw@h\"",
-            &["a.toml:2: redis.url = \"redis+cluster://h\": Redis Cluster comes later; use redis://"],
+            &[
+                "a.toml:2: redis.url = \"redis+cluster://h\": Redis Cluster comes later: name one server with redis://, \
+               or Sentinels with redis+sentinel://",
+            ],
         ),
         ("[redis]\nurl = 6379", &["a.toml:2: redis.url = 6379: must be a text in double quotes"]),
         ("[redis]\nprefix = \"A\"", &["a.toml:2: redis.prefix = \"A\": must be 1 to 64 of a-z, 0-9 and _"]),
@@ -352,7 +355,10 @@ fn two_pipelines_never_write_the_same_keys_of_the_seed() {
 #[test]
 fn no_report_shows_a_secret() {
     for text in [
-        "[redis]\nurl = \"rediss://me:hunter2@h\"\n",
+        "[redis]\nurl = \"rediss://me:hunter2@h/x#insecure\"\n",
+        "[redis]\nurl = \"redis+sentinel://me:hunter2@h:1,h:2\"\n",
+        "[redis]\nurl = \"unix:///s?pass=hunter2\"\n",
+        "[redis]\nsentinel_password = \"hunter2\"\n",
         "[redis]\nurl = \"redis://me:hunter2@h:99999\"\n",
         "[redis]\npassword = [\"hunter2\"]\n",
         "[redis]\npasword = \"hunter2\"\n",
@@ -363,7 +369,8 @@ fn no_report_shows_a_secret() {
     ] {
         assert!(!report(text).contains("hunter2"), "{}", report(text));
     }
-    let report = environment(&[("GAPLESS__REDIS__URL", "rediss://:hunter2@h"), ("GAPLESS__REDIS__PASWORD", "hunter2")]);
+    let report =
+        environment(&[("GAPLESS__REDIS__URL", "rediss://:hunter2@h/x"), ("GAPLESS__REDIS__PASWORD", "hunter2")]);
     let report = report.expect_err("two faults").to_string();
     assert!(!report.contains("hunter2"), "{report}");
 }
@@ -571,5 +578,64 @@ proptest! {
             let _ = Settings::from_text("a.toml", &line).map_err(|report| report.to_string());
         }
         let _ = environment(&[(&format!("GAPLESS__{name}"), &text)]).map_err(|report| report.to_string());
+    }
+}
+
+/// What stands together in `[redis]` must fit together; all of it is told at once.
+#[test]
+fn the_ways_to_redis_fit_together_or_are_refused() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = |name: &str| folder.path().join(name).display().to_string();
+    let signed = rcgen::generate_simple_self_signed(vec!["h".to_owned()]).expect("a certificate");
+    std::fs::write(path("cert"), signed.cert.pem()).expect("written");
+    std::fs::write(path("key"), signed.signing_key.serialize_pem()).expect("written");
+    std::fs::write(path("empty"), "").expect("written");
+    let (cert, key, empty) = (path("cert"), path("key"), path("empty"));
+    for (lines, faults) in [
+        (
+            vec!["url = 'rediss://h/#insecure'"],
+            vec!["a.toml:2: redis.url = \"rediss://h/...\": #insecure would trust any"],
+        ),
+        (vec!["url = 'rediss://h/#insecure'", "tls_insecure = true"], vec![]),
+        (
+            vec!["url = 'redis://h'", "tls_insecure = true"],
+            vec!["a.toml:3: redis.tls_insecure = true: redis.url speaks no"],
+        ),
+        (vec!["url = 'rediss://h'", &format!("tls_ca_file = '{cert}'")], vec![]),
+        (
+            vec!["url = 'rediss://h'", &format!("tls_ca_file = '{empty}'"), &format!("tls_cert_file = '{cert}'")],
+            vec!["it must be a PEM file of certificates", "tls_cert_file and tls_key_file belong together"],
+        ),
+        (vec!["url = 'rediss://h'", &format!("tls_cert_file = '{cert}'"), &format!("tls_key_file = '{key}'")], vec![]),
+        (
+            vec!["url = 'rediss://h'", &format!("tls_cert_file = '{cert}'"), &format!("tls_key_file = '{cert}'")],
+            vec!["it must be a PEM file with the private key"],
+        ),
+        (vec!["url = 'redis://me:pw@h'", "username = 'you'"], vec!["redis.url holds a user too"]),
+        (vec!["url = 'redis://h'", "username = 'you'"], vec!["a user without a password"]),
+        (vec!["url = 'redis://me@h'"], vec!["a user without a password"]),
+        (vec!["url = 'unix:///s?db=1'", "username = 'you'", "password = 'pw'"], vec![]),
+        (vec!["username = 'you'"], vec!["a managed Redis has no users", "a user without a password"]),
+        (vec!["url = 'redis://h'", "sentinel_password = 'pw'"], vec!["redis.sentinel_password: redis.url names no"]),
+        (
+            vec!["url = 'redis+sentinel://h/m'", "sentinel_username = 'you'"],
+            vec!["a user without a password: set redis.sentinel_password_file"],
+        ),
+        (vec!["url = 'redis+sentinel://h/m'", "sentinel_password = 'pw'"], vec![]),
+        (vec!["durability = 'replicated'"], vec!["a managed Redis has no replicas"]),
+        (vec!["url = 'redis://h'", "durability = 'replicated'", "wait_replicas = 0"], vec!["1 to 16"]),
+        (vec!["durability = 'fsync'"], vec![]),
+        (
+            // One report, and nothing that only follows from the address.
+            vec!["url = 'redis://h:0/x'", "tls_insecure = true", "sentinel_username = 'you'", "username = 'you'"],
+            vec!["a port from 1 to 65535; a database as a number", "set redis.sentinel_password_file"],
+        ),
+    ] {
+        let text = format!("[redis]\n{}\n", lines.join("\n"));
+        let found = Settings::from_text("a.toml", &text).map(|_| String::new());
+        let found = found.unwrap_or_else(|report| report.to_string());
+        let heads = headlines(&found);
+        assert_eq!(heads.len(), faults.len(), "{text}{found}");
+        assert!(faults.iter().all(|fault| heads.iter().any(|head| head.contains(fault))), "{text}{found}");
     }
 }

@@ -97,6 +97,16 @@ pub enum StoreError {
         /// What happened last.
         reason: String,
     },
+    /// Too few replicas, or not the disk, have the last commit yet (`redis.durability`): ask again.
+    #[error("the last commit is not kept yet: {found} of {wanted} {what}")]
+    Unconfirmed {
+        /// How many have it.
+        found: u64,
+        /// How many must.
+        wanted: u64,
+        /// What is counted.
+        what: &'static str,
+    },
     /// Something is too large for its bound.
     #[error("{what} has {found} bytes, the limit is {limit} (configuration key {key})")]
     TooLarge {

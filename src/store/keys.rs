@@ -34,6 +34,11 @@ impl Keys {
         format!("{}:nodes", self.prefix)
     }
 
+    /// String, empty: written behind commits whose way to replicas or the disk is waited for.
+    pub fn confirmed(&self) -> String {
+        format!("{}:confirmed", self.prefix)
+    }
+
     fn of(&self, pipeline: &PipelineId, rest: &str) -> String {
         format!("{}:{{{pipeline}}}:{rest}", self.prefix)
     }

@@ -39,6 +39,8 @@ pub struct Lease {
     inner: Mutex<Inner>,
     /// Odd while a fenced request is, or may be, under way: then the tip in Redis may already be the next one.
     operations: AtomicU64,
+    /// The home of the last answer, until that answer is known to be kept.
+    unconfirmed: Mutex<Option<u64>>,
 }
 
 impl Lease {
@@ -84,8 +86,8 @@ impl Lease {
         ]
         .map(|arg| arg.as_bytes().to_vec())
         .into();
-        let (answer, resent) = link.run_and_tell(&script::ACQUIRE, &keys, &args).await?;
-        let mut row = Row::new("acquire", answer)?;
+        let told = link.run_and_tell(&script::ACQUIRE, &keys, &args).await?;
+        let mut row = Row::new("acquire", told.value)?;
         match row.text()?.as_str() {
             "OK" => {}
             "HELD" => return Err(StoreError::Held { node: row.text()?, left_ms: row.number()? }),
@@ -94,7 +96,7 @@ impl Lease {
             "BROKEN" => return Err(StoreError::Broken { key: row.text()?, reason: row.text()? }),
             other => return Err(StoreError::Protocol(format!("acquire: `{other}`"))),
         }
-        if resent {
+        if told.resent {
             // An earlier copy may yet run in another history, and leave this very incarnation there.
             return Box::pin(Self::acquire(store, link, unit, mail, Some(&owner), &Fate::Clean)).await;
         }
@@ -114,6 +116,8 @@ impl Lease {
             format,
             inner: Mutex::new(Inner { held: Held { token, owner, tip, seq }, state, delivery: None }),
             operations: AtomicU64::new(0),
+            // What it found is as much in doubt as what it wrote.
+            unconfirmed: Mutex::new(Some(told.home)),
         })
     }
 
@@ -184,7 +188,7 @@ impl Lease {
         args.push(count.to_string().into_bytes());
         args.push(limits.turn_bytes_max.to_string().into_bytes());
         let keys = [self.store.keys.checkpoint(&self.unit), self.store.keys.mailbox(&address(&self.unit))];
-        let Answered { mut row, resent, settled: _settled } = self.fenced(&script::READ, &keys, &args).await?;
+        let Answered { mut row, resent, settled: _settled, .. } = self.fenced(&script::READ, &keys, &args).await?;
         match row.text()?.as_str() {
             "OK" => {}
             "DUP" => {
@@ -218,13 +222,14 @@ impl Lease {
         let new = RandomId::new();
         let (keys, args) = self.encode(commit, &base, &new)?;
         let text = if commit.appends() { &script::COMMIT } else { &script::COMMIT_SPARED };
-        let Answered { mut row, resent, settled: _settled } = self.fenced(text, &keys, &args).await?;
+        let Answered { mut row, resent, home, settled: _settled } = self.fenced(text, &keys, &args).await?;
         let word = row.text()?;
         let committed = match word.as_str() {
             "OK" => Committed::Now,
             "DUP" => Committed::Before,
             word => return Err(refusal(word, &mut row)?),
         };
+        *self.unconfirmed.lock().unwrap_or_else(PoisonError::into_inner) = Some(home);
         let seq = row.number()?;
         let delivery = match committed {
             // What a repeat delivers is not covered: an earlier copy may yet run in another history.
@@ -243,6 +248,21 @@ impl Lease {
         // What is not in hand now is asked for by the next claim; so is what a slot of a pool has not acknowledged.
         inner.delivery = delivery.filter(|delivery| !delivery.entries.is_empty()).map(Arc::new);
         Ok(committed)
+    }
+
+    /// Waits until what was answered last, to the acquisition or a commit, is kept as `redis.durability` asks.
+    ///
+    /// `Unconfirmed`: ask again. `Moved`: Redis is another server since, so acquire again: what was answered may be
+    /// lost. A crash before or after changes nothing.
+    pub async fn confirmed(&self) -> Result<(), StoreError> {
+        let unconfirmed = || self.unconfirmed.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(home) = *unconfirmed() else { return Ok(()) };
+        self.link.confirm(&self.store.keys.confirmed(), home).await.map_err(|error| match error {
+            StoreError::Moved { .. } => StoreError::Moved { seq: self.held().seq },
+            error => error,
+        })?;
+        *unconfirmed() = None;
+        Ok(())
     }
 
     /// Gives the unit back, so that the heir need not wait for the lease to run out.
@@ -265,9 +285,9 @@ impl Lease {
         // may still be on its way, and the tip with it.
         let begun = |n: u64| Some(if n.is_multiple_of(2) { n + 1 } else { n + 2 });
         let _ = self.operations.fetch_update(Ordering::SeqCst, Ordering::SeqCst, begun);
-        let (answer, resent) = self.link.run_and_tell(script, keys, args).await?;
+        let told = self.link.run_and_tell(script, keys, args).await?;
         let settled = Settled(&self.operations);
-        Ok(Answered { row: Row::new(script.name, answer)?, resent, settled })
+        Ok(Answered { row: Row::new(script.name, told.value)?, resent: told.resent, home: told.home, settled })
     }
 
     fn fence_args(&self, base: &Held, new: &RandomId) -> Vec<Vec<u8>> {
@@ -315,6 +335,8 @@ struct Answered<'a> {
     row: Row,
     /// It was sent more than once.
     resent: bool,
+    /// The home that it comes from.
+    home: u64,
     /// Dropped when the answer has been taken in, the tip included.
     settled: Settled<'a>,
 }

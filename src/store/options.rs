@@ -4,12 +4,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::managed::Managed;
+use crate::config::{Durability, RedisTls, RedisUrl};
 
 /// Where Redis is.
 #[derive(Debug, Clone)]
 pub enum Place {
-    /// At a `redis://` URL.
-    Url(String),
+    /// At an address that somebody else keeps alive.
+    Server(RedisUrl),
     /// A private server on this machine, found through its data folder.
     Managed(Arc<Managed>),
 }
@@ -19,8 +20,20 @@ pub enum Place {
 pub struct StoreOptions {
     /// `redis.url`.
     pub place: Place,
-    /// `redis.password` or the content of `redis.password_file`.
+    /// The ACL user; none = `default`.
+    pub username: Option<String>,
+    /// `redis.password`, the content of `redis.password_file`, or what the URL held.
     pub password: Option<String>,
+    /// `redis.sentinel_username`.
+    pub sentinel_username: Option<String>,
+    /// `redis.sentinel_password` or the content of `redis.sentinel_password_file`.
+    pub sentinel_password: Option<String>,
+    /// `redis.tls_*`.
+    pub tls: RedisTls,
+    /// `redis.durability` and `redis.wait_replicas`.
+    pub durability: Durability,
+    /// `redis.wait_ms`: one look for what `durability` asks.
+    pub wait: Duration,
     /// `redis.prefix`.
     pub prefix: String,
     /// `redis.connect_timeout_ms`.
@@ -90,10 +103,20 @@ impl Default for Limits {
 
 impl StoreOptions {
     /// Defaults for a Redis at `url`; tests and benches begin here.
+    ///
+    /// # Panics
+    /// When `url` cannot be the address of a Redis.
     pub fn at(url: &str) -> Self {
+        let url = RedisUrl::parse(url).unwrap_or_else(|fault| panic!("{fault}"));
         Self {
-            place: Place::Url(url.to_owned()),
-            password: None,
+            username: url.username.clone(),
+            password: url.password.as_ref().map(|password| password.reveal().to_owned()),
+            place: Place::Server(url),
+            sentinel_username: None,
+            sentinel_password: None,
+            tls: RedisTls::default(),
+            durability: Durability::Fast,
+            wait: Duration::from_secs(1),
             prefix: "gapless".to_owned(),
             connect_timeout: Duration::from_secs(1),
             command_timeout: Duration::from_secs(2),
@@ -109,27 +132,8 @@ impl StoreOptions {
     /// Where Redis is, for people: never with a password.
     pub fn address(&self) -> String {
         match &self.place {
-            Place::Url(url) => without_password(url),
+            Place::Server(url) => url.to_string(),
             Place::Managed(managed) => format!("managed in {}", managed.folder().display()),
         }
-    }
-}
-
-/// `redis://user:secret@host` becomes `redis://host`.
-fn without_password(url: &str) -> String {
-    let Some((scheme, rest)) = url.split_once("://") else { return url.to_owned() };
-    let (authority, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
-    let host = authority.rsplit('@').next().unwrap_or(authority);
-    format!("{scheme}://{host}{path}")
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn addresses_never_show_a_password() {
-        assert_eq!(without_password("redis://me:p@ss@host:1/2"), "redis://host:1/2");
-        assert_eq!(without_password("redis://host"), "redis://host");
     }
 }

@@ -14,12 +14,18 @@ impl StoreOptions {
             RedisAddress::Managed => {
                 Place::Managed(Arc::new(Managed::new(&redis.data_dir, redis.managed_port, may_start)))
             }
-            RedisAddress::Server(url) => Place::Url(url.reveal().to_owned()),
+            RedisAddress::Server(url) => Place::Server(url.clone()),
         };
         let mailbox = &settings.mailbox;
         Self {
             place,
+            username: redis.username.clone(),
             password: redis.password.as_ref().map(Secret::reveal).map(str::to_owned),
+            sentinel_username: redis.sentinel_username.clone(),
+            sentinel_password: redis.sentinel_password.as_ref().map(Secret::reveal).map(str::to_owned),
+            tls: redis.tls.clone(),
+            durability: redis.durability,
+            wait: redis.wait,
             prefix: redis.prefix.clone(),
             connect_timeout: redis.connect_timeout,
             command_timeout: redis.command_timeout,

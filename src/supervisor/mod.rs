@@ -277,7 +277,10 @@ impl Supervisor {
 
     fn on_beat(&mut self, answer: Beaten) {
         self.beat_under_way = false;
-        self.metrics.redis_up.set(i64::from(!self.lease_link.health().is_down()));
+        let health = self.lease_link.health();
+        self.metrics.redis_up.set(i64::from(!health.is_down()));
+        let moves = health.home().saturating_sub(1);
+        self.metrics.redis_moves.inc_by(moves.saturating_sub(self.metrics.redis_moves.get()));
         let answer = match answer {
             Ok(answer) => answer,
             Err(error) => {

@@ -145,6 +145,8 @@ pub struct Metrics {
     pub mailbox_dead: Family<ActorLabels, Gauge>,
     /// 1 while Redis answers.
     pub redis_up: Gauge,
+    /// Times that the connections met another server, or the same one restarted.
+    pub redis_moves: Counter,
     /// 1 while the node takes work.
     pub ready: Gauge,
     /// Units that run here.
@@ -179,6 +181,7 @@ impl Metrics {
             mailbox_age_seconds: Family::default(),
             mailbox_dead: Family::default(),
             redis_up: Gauge::default(),
+            redis_moves: Counter::default(),
             ready: Gauge::default(),
             units_running: Gauge::default(),
             units_failed: Gauge::default(),
@@ -206,6 +209,8 @@ impl Metrics {
         r.register_with_unit("mailbox_age", help, Unit::Seconds, self.mailbox_age_seconds.clone());
         r.register("mailbox_dead", "entries in a dead-letter stream", self.mailbox_dead.clone());
         r.register("redis_up", "1 while redis answers", self.redis_up.clone());
+        let help = "Times that the connections met another redis server, or the same one restarted";
+        r.register("redis_moves", help, self.redis_moves.clone());
         r.register("ready", "1 while the node takes work", self.ready.clone());
         r.register("units_running", "units that run on this node", self.units_running.clone());
         r.register("units_failed", "units that this node gave up for a while", self.units_failed.clone());

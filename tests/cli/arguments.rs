@@ -40,7 +40,8 @@ fn two_faults_are_one_report() {
         "gapless: the configuration has 2 faults:\n\
          gapless.toml:2: node.workers = 0: must be a whole number, 1 to 64\n  \
          2 | workers = 0\n    |           ^\n\
-         gapless.toml:4: redis.url = \"http://x\": must be \"managed\" or redis://[user[:password]@]host[:port][/db]\n  \
+         gapless.toml:4: redis.url = \"http://x\": must be \"managed\", redis://[user[:password]@]host[:port][/db], \
+         rediss://... (TLS), redis+unix:///PATH[?db=N] or redis+sentinel://[user[:password]@]host[:port],.../MASTER[/db]\n  \
          4 | url = ...\n    |       ^^^\n",
     );
 }

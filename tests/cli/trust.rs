@@ -13,8 +13,8 @@ fn a_wrong_password_is_refused_not_waited_for() {
     let url = redis.url().replace("redis://", "redis://:wrong@");
     let workspace = Workspace::new(&config(&url, QUIET));
     for args in [&["status"][..], &["run"]] {
-        let words = "gapless: redis refused the password (redis.password, redis.password_file): Password authentication \
-                     failed - AuthenticationFailed\n";
+        let words = "gapless: redis refused the user or password (redis.username, redis.password, \
+                     redis.password_file, redis.url): Password authentication failed - AuthenticationFailed\n";
         workspace.run(args).failed(2, words);
     }
 }

@@ -50,6 +50,7 @@ impl Error {
                 StoreError::Full { .. }
                 | StoreError::Overlap { .. }
                 | StoreError::OutOfMemory(_)
+                | StoreError::Unconfirmed { .. }
                 | StoreError::Unreachable { .. } => Reaction::Wait(None),
                 StoreError::Link { .. }
                 | StoreError::Uncovered { .. }

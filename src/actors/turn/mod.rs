@@ -63,6 +63,12 @@ where
     A: Actor<Context = Context<A>> + Handler<Tick>,
 {
     unit.enter_turn();
+    let beginner = unit.clone();
+    let turn = async move {
+        // The only place that waits for replicas or the disk: whatever a turn does rests on what is kept.
+        beginner.confirmed().await?;
+        turn.await
+    };
     let turn = actix::fut::wrap_future::<_, A>(turn);
     Box::pin(turn.map(move |outcome, _, ctx: &mut Context<A>| {
         unit.leave_turn();

@@ -148,6 +148,11 @@ impl Unit {
         request.await
     }
 
+    /// Waits until the last commit is kept as `redis.durability` asks; see [`Lease::confirmed`].
+    pub(super) async fn confirmed(&self) -> Result<(), StoreError> {
+        self.asking(self.lease.confirmed()).await
+    }
+
     pub(super) fn enter_turn(&self) {
         self.progress();
         self.in_turn.store(true, Ordering::Relaxed);
