@@ -20,5 +20,7 @@ mod pool_node;
 mod sabotage;
 #[path = "chaos/schedule.rs"]
 mod schedule;
+#[path = "chaos/sentinel.rs"]
+mod sentinel;
 #[path = "chaos/upgrade.rs"]
 mod upgrade;

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use super::Supervisor;
 use super::life::{self, End, Event, Start};
+use super::losses::{self, Former};
 use super::restart::Verdict;
 use super::slot::{Phase, Stopping};
 use super::watchdog::Hung;
@@ -57,11 +58,9 @@ impl Supervisor {
             }
         }
         if held.seq < slot.seq {
-            let (from, to) = (held.seq + 1, slot.seq);
-            tracing::warn!(unit = %id, from, to, "redis lost commits {from}..{to}; they are decided again");
-            self.metrics.rollbacks.get_or_create(&unit.labels()).inc_by(to - held.seq);
+            losses::tell(&id, held.seq, slot.seq, &self.metrics);
         }
-        slot.seq = held.seq;
+        (slot.seq, slot.token) = (held.seq, held.token);
         slot.previous = Some(held.owner);
         let mut stopping = None;
         if self.draining.is_some() {
@@ -81,7 +80,12 @@ impl Supervisor {
         match Error::from(error).reaction() {
             // Another node was faster, or holds it: that is what leases are for.
             Reaction::Reload | Reaction::Wait(_) => {
-                slot.previous = None;
+                // What it loses that way cannot be seen by the one who has it now.
+                if slot.previous.take().is_some() {
+                    let former = Former { unit: id.clone(), token: slot.token, seq: slot.seq };
+                    let worker = &self.workers[slot.worker];
+                    worker.arbiter.spawn(former.look(self.store.clone(), worker.link.clone(), self.metrics.clone()));
+                }
                 if !matches!(slot.phase, Phase::Failed(_)) {
                     slot.phase = Phase::Idle;
                 }
@@ -107,7 +111,7 @@ impl Supervisor {
         let Some(slot) = self.slots.get_mut(&id) else { return };
         let Phase::Running { since, stopping, .. } = &slot.phase else { return };
         let (ran, stopping) = (since.elapsed(), *stopping);
-        slot.seq = held.seq;
+        (slot.seq, slot.token) = (held.seq, held.token);
         match (end, stopping) {
             (End::Exit(Exit::StopNode(words)), _) => {
                 self.stop.get_or_insert(words);

@@ -11,6 +11,7 @@ pub mod board;
 mod drain;
 pub mod life;
 mod lives;
+mod losses;
 pub mod node;
 mod options;
 pub mod placement;

@@ -8,7 +8,7 @@ use tokio::task::AbortHandle;
 use super::life::UnitSpec;
 use super::restart::Restarts;
 use crate::actors::turn::Unit;
-use crate::ids::RandomId;
+use crate::ids::{RandomId, Token};
 use crate::store::lease::{Fate, Mail};
 use crate::store::membership::UnitReport;
 
@@ -70,6 +70,8 @@ pub struct Slot {
     pub fate: Fate,
     /// The sequence number that it last knew, to notice a rollback.
     pub seq: u64,
+    /// The fencing token that it last had.
+    pub token: Token,
     /// Since when it has been free without us taking it.
     pub free_since: Option<Instant>,
     /// Since when another node has been the better place for it.
@@ -90,6 +92,7 @@ impl Slot {
             previous: None,
             fate: Fate::Clean,
             seq: 0,
+            token: Token(0),
             free_since: None,
             elsewhere_since: None,
         }

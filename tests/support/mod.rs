@@ -8,5 +8,7 @@ pub mod node;
 pub mod proxy;
 pub mod redis;
 pub mod replica;
+pub mod sentinel;
 pub mod signals;
+pub mod tls;
 pub mod wait;

@@ -1,5 +1,5 @@
-//! A TCP proxy between a node and Redis, for faults of the network: cut, refused, delayed, paused, and the cruellest
-//! one: the request arrives and its answer is lost.
+//! A TCP proxy between a node and Redis, for faults of the network: cut, refused, slow, paused, half-open, and the
+//! cruellest one: the request arrives and its answer is lost.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
@@ -23,7 +23,18 @@ pub struct Faults {
     pub drop_answers: bool,
     /// Each piece waits so long, in both directions.
     pub delay: Duration,
+    /// Bytes that pass in a second, in each direction of each connection; 0 = as fast as it can.
+    pub bytes_per_second: u32,
+    /// New connections are accepted, and nothing ever comes of them: the other end is gone without a word.
+    pub half_open: bool,
+    /// What clients send vanishes, and they are not told.
+    pub lose_requests: bool,
+    /// What the server answers vanishes, and nobody is told: one direction died.
+    pub lose_answers: bool,
 }
+
+/// Largest piece of a slow connection.
+const SLOW_PIECE: usize = 1024;
 
 #[derive(Debug, Clone, Copy, Default)]
 struct State {
@@ -109,6 +120,16 @@ async fn accept(listener: TcpListener, state: Arc<watch::Sender<State>>) {
         if seen.faults.refuse {
             continue;
         }
+        if seen.faults.half_open {
+            let (number, mut cut) = (seen.connections, state.subscribe());
+            state.send_modify(|state| state.connections += 1);
+            // Held open, never read, until somebody cuts it.
+            tokio::spawn(async move {
+                let _ = cut.wait_for(|state| number < state.cut_below).await;
+                drop(client);
+            });
+            continue;
+        }
         let Ok(upstream) = TcpStream::connect((Ipv4Addr::LOCALHOST, seen.port)).await else { continue };
         let _ = (client.set_nodelay(true), upstream.set_nodelay(true));
         let (from_client, to_client) = client.into_split();
@@ -117,9 +138,15 @@ async fn accept(listener: TcpListener, state: Arc<watch::Sender<State>>) {
         state.send_modify(|state| state.connections += 1);
         let watch = || state.subscribe();
         let held = move |state: &State| state.faults.hold_requests || number < state.strand_below;
-        let requests = pump(from_client, to_server, watch(), held, |_| false);
+        let fate = |faults: &Faults| if faults.lose_requests { Fate::Lost } else { Fate::Passes };
+        let requests = pump(from_client, to_server, watch(), held, fate);
         let held = |state: &State| state.faults.hold_answers;
-        let answers = pump(from_server, to_client, watch(), held, |faults| faults.drop_answers);
+        let fate = |faults: &Faults| match (faults.drop_answers, faults.lose_answers) {
+            (true, _) => Fate::EndsAll,
+            (false, true) => Fate::Lost,
+            (false, false) => Fate::Passes,
+        };
+        let answers = pump(from_server, to_client, watch(), held, fate);
         let mut cut = watch();
         tokio::spawn(async move {
             // Whichever ends first takes the whole connection along.
@@ -132,24 +159,41 @@ async fn accept(listener: TcpListener, state: Arc<watch::Sender<State>>) {
     }
 }
 
+/// What becomes of a piece.
+enum Fate {
+    Passes,
+    /// Thrown away.
+    Lost,
+    /// Thrown away with its connection.
+    EndsAll,
+}
+
 async fn pump(
     mut from: OwnedReadHalf,
     mut to: OwnedWriteHalf,
     mut state: watch::Receiver<State>,
     held: impl Fn(&State) -> bool,
-    dropped: fn(&Faults) -> bool,
+    fate: fn(&Faults) -> Fate,
 ) {
     let mut buffer = vec![0; 64 * 1024];
     while let Ok(n @ 1..) = from.read(&mut buffer).await {
         let Ok(now) = state.wait_for(|state| !held(state)).await.map(|state| *state) else { return };
-        if dropped(&now.faults) {
-            return;
+        match fate(&now.faults) {
+            Fate::Passes => {}
+            Fate::Lost => continue,
+            Fate::EndsAll => return,
         }
         if !now.faults.delay.is_zero() {
             tokio::time::sleep(now.faults.delay).await;
         }
-        if to.write_all(&buffer[..n]).await.is_err() {
-            return;
+        for piece in buffer[..n].chunks(if now.faults.bytes_per_second > 0 { SLOW_PIECE } else { n }) {
+            if now.faults.bytes_per_second > 0 {
+                let seconds = piece.len() as f64 / f64::from(now.faults.bytes_per_second);
+                tokio::time::sleep(Duration::from_secs_f64(seconds)).await;
+            }
+            if to.write_all(piece).await.is_err() {
+                return;
+            }
         }
     }
 }

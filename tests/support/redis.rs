@@ -37,19 +37,34 @@ impl RedisServer {
         panic!("redis-server does not start; is it installed? (make test installs it)");
     }
 
+    /// Starts a Sentinel with this configuration file, which lies in `folder`.
+    pub fn sentinel(folder: TempDir, config: &Path, port: u16) -> Self {
+        let text = std::fs::read_to_string(config).expect("its configuration");
+        let dir = folder.path().display().to_string();
+        std::fs::write(config, format!("port {port}\nbind 127.0.0.1\ndir {dir}\n{text}")).expect("written");
+        let mut command = Command::new("redis-server");
+        command.arg(config).arg("--sentinel");
+        let mut server = Self { child: None, port, folder, extra: Vec::new() };
+        server.run(command);
+        assert!(server.child.is_some(), "redis-server --sentinel does not start");
+        server
+    }
+
     /// Starts the server again, on its port and folder, after [`RedisServer::kill`].
     pub fn resume(&mut self) {
-        let child = Command::new("redis-server")
+        let mut command = Command::new("redis-server");
+        command
             .args(["--port", &self.port.to_string(), "--bind", "127.0.0.1", "--save", "", "--loglevel", "warning"])
             .arg("--dir")
             .arg(self.folder.path())
-            .args(&self.extra)
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()
-            .expect("redis-server, which make test installs");
-        self.child = Some(child);
+            .args(&self.extra);
+        self.run(command);
+    }
+
+    /// Starts the process and waits until it listens.
+    fn run(&mut self, mut command: Command) {
+        let quiet = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        self.child = Some(quiet.spawn().expect("redis-server, which make test installs"));
         let deadline = Instant::now() + Duration::from_secs(20);
         while TcpStream::connect((Ipv4Addr::LOCALHOST, self.port)).is_err() {
             let ended = self.child.as_mut().is_none_or(|child| child.try_wait().expect("its status").is_some());
@@ -87,6 +102,16 @@ impl RedisServer {
         let mut cmd = redis::cmd(args[0]);
         cmd.arg(&args[1..]);
         cmd.query(&mut self.connection()).expect("an answer")
+    }
+
+    /// Whether it takes the command; what it refuses changes nothing.
+    pub fn accepts(&self, args: &[&str]) -> bool {
+        redis::cmd(args[0]).arg(&args[1..]).query::<redis::Value>(&mut self.connection()).is_ok()
+    }
+
+    /// Whether its process was started and not killed since.
+    pub fn is_running(&self) -> bool {
+        self.child.is_some()
     }
 
     /// As [`RedisServer::command`], the answer as text.
