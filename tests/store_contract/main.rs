@@ -5,6 +5,7 @@
 mod support;
 
 mod commits;
+mod durability;
 mod failovers;
 mod fences;
 mod heights;
@@ -12,7 +13,9 @@ mod links;
 mod mailboxes;
 mod manageds;
 mod members;
+mod networks;
 mod pools;
 mod releases;
+mod routes;
 mod speed;
 mod world;

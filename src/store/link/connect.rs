@@ -153,7 +153,7 @@ pub(super) async fn sentinel_call(
                 reason: error.to_string(),
             })
         }
-        _ => passing(explained(&error)),
+        _ => passing(explained(&error, url.tls)),
     })
 }
 
@@ -193,7 +193,7 @@ async fn direct(
         (redis::ErrorKind::AuthenticationFailed, _) | (_, Some("NOAUTH" | "WRONGPASS")) => {
             Failure::Final(wrong_password(error.to_string()))
         }
-        _ => passing(explained(&error)),
+        _ => passing(explained(&error, url.tls)),
     })?;
     check_role(&mut connection).await?;
     let shown = match route {
@@ -274,14 +274,14 @@ fn client(
 }
 
 /// The error, with what to do about those of TLS.
-fn explained(error: &RedisError) -> String {
+fn explained(error: &RedisError, tls: bool) -> String {
     let words = error.to_string();
     let remedy = if words.contains("UnknownIssuer") {
         "; name the authority that signed it in redis.tls_ca_file"
-    } else if words.contains("NotValidForName") {
+    } else if words.contains("not valid for name") {
         "; the certificate must name the host as it stands in redis.url (or as the Sentinels name it)"
-    } else if words.contains("InvalidContentType") {
-        "; the server speaks no TLS on this port"
+    } else if tls && (words.contains("InvalidContentType") || error.is_timeout()) {
+        "; perhaps the server speaks no TLS on this port"
     } else if words.contains("CertificateRequired") || words.contains("HandshakeFailure") {
         "; the server wants a client certificate: redis.tls_cert_file and redis.tls_key_file"
     } else {
