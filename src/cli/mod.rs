@@ -76,10 +76,11 @@ enum Configured {
         Ends with 0 whenever it could be shown, however it stands; `gapless doctor` judges.")]
     Status,
     /// Try everything that a node needs, and say what to do about what is wrong
-    #[command(after_help = "Example:\n  gapless doctor --config node.toml\n\n\
+    #[command(after_help = "Examples:\n  gapless doctor --config node.toml\n  \
+        gapless doctor --acl | sed \"s/PASSWORD/$(cat secret)/\" | redis-cli\n\n\
         Writes to Redis only in keys of its own, which it deletes. Ends with 1 if anything is bad, with 3 if Redis \
         is out of reach.")]
-    Doctor,
+    Doctor(doctor::DoctorArgs),
     /// Look into mailboxes
     #[command(
         subcommand,
@@ -168,7 +169,7 @@ fn useless(command: &Command, global: &Global) -> Option<(&'static str, &'static
         }
         Command::Configured(
             Configured::Status
-            | Configured::Doctor
+            | Configured::Doctor(_)
             | Configured::Mailbox(_)
             | Configured::Checkpoint(_)
             | Configured::Send(_)
@@ -185,7 +186,7 @@ fn configured(command: Configured, global: &Global) -> Exit {
     let (node_name, is_node) = match &command {
         Configured::Run(args) => (args.node.clone(), true),
         Configured::Status
-        | Configured::Doctor
+        | Configured::Doctor(_)
         | Configured::Mailbox(_)
         | Configured::Checkpoint(_)
         | Configured::Send(_)
@@ -203,7 +204,7 @@ fn configured(command: Configured, global: &Global) -> Exit {
             run::run(settings, &options)
         }
         Configured::Status => status::run(settings, json),
-        Configured::Doctor => doctor::run(&settings, json),
+        Configured::Doctor(args) => doctor::run(&settings, &args, json),
         Configured::Mailbox(command) => mailbox::run(settings, command, json),
         Configured::Checkpoint(command) => checkpoint::run(settings, &command, json),
         Configured::Send(args) => send::run(settings, &args, json),

@@ -38,12 +38,19 @@ pub struct Managed {
     port: u16,
     /// Nodes start the server; one-shot commands only look for it, and so does a node that has stopped it.
     may_start: AtomicBool,
+    /// It syncs its file before it answers (`redis.durability` = "fsync"), else once a second.
+    syncs_always: bool,
 }
 
 impl Managed {
     /// The server in `folder`; `port` 0 is any free one.
     pub fn new(folder: &Path, port: u16, may_start: bool) -> Self {
-        Self { folder: folder.to_owned(), port, may_start: AtomicBool::new(may_start) }
+        Self { folder: folder.to_owned(), port, may_start: AtomicBool::new(may_start), syncs_always: false }
+    }
+
+    /// A server that is started from here on syncs its file before it answers, if `always`.
+    pub fn syncing(self, always: bool) -> Self {
+        Self { syncs_always: always, ..self }
     }
 
     /// The data folder.
@@ -207,10 +214,11 @@ impl Managed {
         let folder = self.folder.canonicalize().map_err(|e| format!("{}: {e}", self.folder.display()))?;
         let folder = folder.display().to_string().replace('\\', "\\\\").replace('"', "\\\"");
         // `everysec`: a crash of the machine may take back one second, a crash of the server nothing.
+        let sync = if self.syncs_always { "always" } else { "everysec" };
         let text = format!(
             "# Written by gapless at each start of the server; changes are lost.\n\
              bind 127.0.0.1\nport {port}\nprotected-mode yes\nrequirepass {password}\ndaemonize no\n\
-             dir \"{folder}\"\nappendonly yes\nappendfsync everysec\nsave \"\"\n\
+             dir \"{folder}\"\nappendonly yes\nappendfsync {sync}\nsave \"\"\n\
              auto-aof-rewrite-min-size 256mb\nmaxmemory-policy noeviction\nstream-node-max-bytes 16kb\n"
         );
         self.replace("redis.conf", &text)?;

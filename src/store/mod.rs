@@ -3,7 +3,7 @@
 //! | file | what it keeps |
 //! |---|---|
 //! | `keys` | every key, built here only |
-//! | `link` | the connection: classes, deadlines, reconnecting for ever |
+//! | `link` | the connection: the way there, classes, deadlines, reconnecting for ever |
 //! | `managed` | a private server on this machine |
 //! | `startup` | which Redis this is, and whether it may be trusted |
 //! | `lease` | a held unit: acquire, claim (fenced read), commit, release |
@@ -16,6 +16,7 @@
 //! | `heights` | the held and parked heights, read page by page |
 //! | `view` | the heights as two plain keys, for others |
 //! | `checkpoint` | checkpoints and their history, for people |
+//! | `rights` | what the user must be allowed to do, and what it is not |
 //! | `status` | how far away Redis is, and whether what gapless needs works |
 //! | `scripts/` | the Lua of all of these |
 //!
@@ -37,6 +38,7 @@ pub mod options;
 mod packed;
 pub mod pool;
 mod reply;
+pub mod rights;
 mod sabotage;
 mod script;
 mod settings;

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::managed::Managed;
 use super::options::{Limits, Place, StoreOptions};
-use crate::config::{RedisAddress, Secret, Settings};
+use crate::config::{Durability, RedisAddress, Secret, Settings};
 
 impl StoreOptions {
     /// Takes everything from the settings. `may_start` says whether a managed Redis may be started: by nodes only.
@@ -12,7 +12,8 @@ impl StoreOptions {
         let redis = &settings.redis;
         let place = match &redis.url {
             RedisAddress::Managed => {
-                Place::Managed(Arc::new(Managed::new(&redis.data_dir, redis.managed_port, may_start)))
+                let managed = Managed::new(&redis.data_dir, redis.managed_port, may_start);
+                Place::Managed(Arc::new(managed.syncing(redis.durability == Durability::Fsync)))
             }
             RedisAddress::Server(url) => Place::Server(url.clone()),
         };

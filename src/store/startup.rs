@@ -6,6 +6,7 @@ use super::Store;
 use super::error::StoreError;
 use super::link::Link;
 use super::reply;
+use crate::config::Durability;
 use crate::ids::{PipelineId, RandomId};
 
 /// The oldest Redis whose scripts can be refused before they start (`#!lua`).
@@ -30,6 +31,12 @@ pub struct Server {
     pub snapshots: String,
     /// Bytes used now.
     pub memory_used: u64,
+    /// Replicas that follow it now.
+    pub replicas: u32,
+    /// `min-replicas-to-write`.
+    pub replicas_min: String,
+    /// Whether it can say what is on its disk (`WAITAOF`); asked only where `redis.durability` is "fsync".
+    pub waits_for_disk: bool,
 }
 
 /// A setting that would lose data.
@@ -41,12 +48,20 @@ pub enum Danger {
     Eviction(String),
     /// A restart of the server forgets everything.
     Persistence(String),
+    /// `redis.durability` asks for what the server cannot give.
+    Durability(String),
+    /// Nobody can say whether the server gives what `redis.durability` asks for.
+    Untold(String),
 }
 
 impl std::fmt::Display for Danger {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
-            Danger::Version(text) | Danger::Eviction(text) | Danger::Persistence(text) => f.write_str(text),
+            Danger::Version(text)
+            | Danger::Eviction(text)
+            | Danger::Persistence(text)
+            | Danger::Durability(text)
+            | Danger::Untold(text) => f.write_str(text),
         }
     }
 }
@@ -72,22 +87,53 @@ impl Server {
             eviction: field("maxmemory_policy").unwrap_or_default(),
             memory_max: field("maxmemory").unwrap_or_default(),
             memory_used: field("used_memory").and_then(|n| n.parse().ok()).unwrap_or(0),
+            replicas: field("connected_slaves").and_then(|n| n.parse().ok()).unwrap_or(0),
             append_only: if field("aof_enabled").as_deref() == Some("1") { "yes" } else { "no" }.to_owned(),
             ..Self::default()
         };
         // A service may forbid CONFIG; INFO has told the most important.
         let mut cmd = redis::cmd("CONFIG");
-        cmd.arg("GET").arg("save").arg("appendfsync");
+        cmd.arg("GET").arg("save").arg("appendfsync").arg("min-replicas-to-write");
         if let Ok(value) = link.call("CONFIG", &cmd).await {
             for (key, value) in reply::pairs("CONFIG", value)? {
                 match key.as_str() {
                     "save" => server.snapshots = value,
                     "appendfsync" => server.append_fsync = value,
+                    "min-replicas-to-write" => server.replicas_min = value,
                     _ => {}
                 }
             }
         }
+        if link.options().durability == Durability::Fsync {
+            let asked = link.call("WAITAOF", redis::cmd("WAITAOF").arg(0).arg(0).arg(1)).await;
+            server.waits_for_disk =
+                !matches!(asked, Err(StoreError::Refused { reason, .. }) if reason.contains("unknown command"));
+        }
         Ok(server)
+    }
+
+    /// What stands against `redis.durability`, if anything does.
+    pub fn durability_danger(&self, durability: Durability) -> Option<Danger> {
+        if durability != Durability::Fsync {
+            return None;
+        }
+        if self.append_only != "yes" {
+            let words = "redis.durability is \"fsync\", but appendonly is no: nothing is on the disk to wait for; set \
+                         appendonly yes";
+            return Some(Danger::Durability(words.to_owned()));
+        }
+        let lacks = "this server has no WAITAOF (Redis 7.2 or newer and Valkey have it)";
+        match (self.waits_for_disk, self.append_fsync.as_str()) {
+            (true, _) | (false, "always") => None,
+            (false, "") => Some(Danger::Untold(format!(
+                "redis.durability is \"fsync\", {lacks}, and it does not say whether appendfsync is always (CONFIG is \
+                 forbidden); make sure that it is"
+            ))),
+            (false, other) => Some(Danger::Durability(format!(
+                "redis.durability is \"fsync\", but {lacks} and appendfsync is {other}; set appendfsync always, on \
+                 every server that may become the master, or use a newer server"
+            ))),
+        }
     }
 
     /// Everything about it that would lose data, worst first.
@@ -206,5 +252,22 @@ mod tests {
         assert!(matches!(server("7.0.15", "noeviction", "no", "")[..], [Danger::Persistence(_)]));
         let both = server("7.2.0", "volatile-lru", "no", "60 1");
         assert!(matches!(both[..], [Danger::Eviction(_), Danger::Persistence(_)]), "{both:?}");
+    }
+
+    #[test]
+    fn what_fsync_asks_for_is_there_or_is_said_to_lack() {
+        let server = |append_only: &str, append_fsync: &str, waits_for_disk| Server {
+            append_only: append_only.to_owned(),
+            append_fsync: append_fsync.to_owned(),
+            waits_for_disk,
+            ..Server::default()
+        };
+        let danger = |s: Server| s.durability_danger(Durability::Fsync);
+        assert_eq!(danger(server("yes", "everysec", true)), None);
+        assert_eq!(danger(server("yes", "always", false)), None);
+        assert!(matches!(danger(server("yes", "everysec", false)), Some(Danger::Durability(_))));
+        assert!(matches!(danger(server("yes", "", false)), Some(Danger::Untold(_))));
+        assert!(matches!(danger(server("no", "always", true)), Some(Danger::Durability(_))));
+        assert_eq!(server("no", "no", false).durability_danger(Durability::Fast), None);
     }
 }

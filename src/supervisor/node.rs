@@ -166,9 +166,14 @@ async fn claim_store(
 
 /// Refuses or warns about settings that lose data, as configured.
 fn judge(settings: &Settings, server: &Server) -> Result<(), StartError> {
-    for danger in server.dangers() {
+    if settings.redis.tls.insecure {
+        tracing::warn!("redis.tls_insecure is true: any server is trusted, and whoever answers may change everything");
+    }
+    for danger in server.dangers().into_iter().chain(server.durability_danger(settings.redis.durability)) {
         let (policy, key) = match danger {
             Danger::Version(_) => (OnUnsafe::Refuse, ""),
+            Danger::Durability(_) => (OnUnsafe::Refuse, " (or set redis.durability = \"fast\")"),
+            Danger::Untold(_) => (OnUnsafe::Warn, ""),
             Danger::Eviction(_) => (settings.redis.eviction, " (or set redis.eviction = \"warn\")"),
             Danger::Persistence(_) => (settings.redis.persistence, " (or set redis.persistence = \"warn\")"),
         };

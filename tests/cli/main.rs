@@ -14,6 +14,7 @@ mod mailboxes;
 #[allow(dead_code)]
 mod oracle;
 mod reach;
+mod rights;
 mod shapes;
 mod signals;
 #[path = "../pipeline/sim.rs"]

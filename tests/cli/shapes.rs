@@ -120,7 +120,8 @@ fn doctor_and_mailboxes() {
     assert_eq!(names(&doctor), ["bad", "checks", "good", "warn"]);
     let checks = doctor["checks"].as_array().expect("checks");
     let found: Vec<&str> = checks.iter().map(|check| check["name"].as_str().expect("a name")).collect();
-    let wanted = ["configuration", "redis", "eviction", "persistence", "memory", "round trip", "scripts", "identity"];
+    let wanted =
+        ["configuration", "redis", "eviction", "persistence", "memory", "round trip", "rights", "scripts", "identity"];
     assert_eq!(found, wanted);
     for check in checks {
         assert_eq!(names(check), ["name", "remedy", "verdict", "words"]);

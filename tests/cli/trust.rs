@@ -82,3 +82,82 @@ fn an_emptied_redis_stops_the_node_until_the_loss_is_accepted() {
     assert_eq!(again.wait(), 0);
     let _third = workspace.started("a", &[]);
 }
+
+/// `[redis]` with one more line, and a self-test that has work.
+fn with_redis(redis: &RedisServer, line: &str) -> String {
+    let rest = "[node]\nhttp = \"\"\nlease_seconds = 1\n[selftest.main]\nactors = 1\nmessages = 500\n";
+    format!("[redis]\nurl = \"{}\"\nprefix = \"t\"\n{line}\n{rest}", redis.url())
+}
+
+#[test]
+fn a_unit_without_its_replicas_waits_loudly_and_goes_on_with_them() {
+    let redis = RedisServer::with(&["--appendonly", "yes", "--repl-diskless-sync-delay", "0"]);
+    let workspace = Workspace::new(&with_redis(&redis, "durability = \"replicated\"\nwait_ms = 50"));
+    let node = workspace.started("a", &[]);
+    node.wait_for("the last commit is not kept yet: 0 of 1 replicas (redis.wait_replicas)");
+    eventually(&workspace, "waiting units", &["status"], |status| status.to_string().contains("\"waiting\""));
+    let doctor = workspace.run(&["doctor"]);
+    assert_eq!(doctor.code, 1, "{doctor:?}");
+    assert!(doctor.out.contains("0 replicas, but redis.wait_replicas is 1"), "{}", doctor.out);
+    let records = || redis.command(&["XLEN", "t:{selftest.main}:out:tally_0"]);
+    assert_eq!(records(), redis::Value::Int(0), "nobody's turn has begun");
+    let replica = RedisServer::with(&["--replicaof", "127.0.0.1", &redis.port.to_string()]);
+    super::poll("all messages", || (records() == redis::Value::Int(500)).then_some(()));
+    node.wait_for("working again");
+    drop(replica);
+}
+
+#[test]
+fn a_redis_that_cannot_give_what_fsync_asks_is_refused() {
+    let redis = RedisServer::start();
+    let workspace = Workspace::new(&with_redis(&redis, "durability = \"fsync\""));
+    if redis.accepts(&["WAITAOF", "0", "0", "1"]) {
+        eprintln!("SKIPPED: redis-server on this machine has WAITAOF, so nothing is refused");
+        return;
+    }
+    workspace.run(&["run"]).failed(
+        2,
+        "gapless: redis would lose data: redis.durability is \"fsync\", but this server has no WAITAOF (Redis 7.2 or newer \
+         and Valkey have it) and appendfsync is everysec; set appendfsync always, on every server that may become the \
+         master, or use a newer server (or set redis.durability = \"fast\")\n",
+    );
+    assert!(workspace.run(&["doctor"]).out.contains("\nbad   durability  "));
+    redis.command(&["CONFIG", "SET", "appendfsync", "always"]);
+    let node = workspace.started("a", &[]);
+    let records = || redis.command(&["XLEN", "t:{selftest.main}:out:tally_0"]);
+    super::poll("all messages", || (records() == redis::Value::Int(500)).then_some(()));
+    drop(node);
+}
+
+#[test]
+fn doctor_looks_at_tls_and_at_each_sentinel() {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+    let mut fleet = runtime.block_on(super::support::sentinel::Fleet::start(1, &[]));
+    let workspace = Workspace::new(&config(&fleet.url(), QUIET));
+    let doctor = workspace.run(&["doctor"]);
+    assert_eq!(doctor.code, 0, "{doctor:?}");
+    let words = |done: &super::Done, part: &str| done.out.matches(part).count();
+    let master = format!("master 127.0.0.1:{}, 1 replica, quorum 2 of 3 sentinels", fleet.servers[0].port);
+    assert_eq!((words(&doctor, "good  sentinel 127.0.0.1:"), words(&doctor, &master)), (3, 3), "{}", doctor.out);
+    assert!(doctor.out.contains("min-replicas-to-write is 0"), "{}", doctor.out);
+    fleet.servers[0].command(&["CONFIG", "SET", "min-replicas-to-write", "1"]);
+    fleet.sentinels[0].kill();
+    let doctor = workspace.run(&["doctor"]);
+    assert_eq!((doctor.code, words(&doctor, "warn  sentinel 127.0.0.1:")), (0, 1), "{}", doctor.out);
+    assert!(doctor.out.contains("Connection refused") && !doctor.out.contains("min-replicas-to-write is 0"));
+
+    let authority = super::support::tls::Authority::new();
+    let Some(server) = super::support::tls::TlsServer::start(&authority, &["localhost"], false) else { return };
+    let lines = |line: &str| {
+        let rest = "[node]\nhttp = \"\"\n[selftest.main]\n";
+        format!("[redis]\nurl = \"{}\"\n{line}\n{rest}", server.url("localhost"))
+    };
+    let ca = authority.ca_file().display().to_string();
+    let workspace = Workspace::new(&lines(&format!("tls_ca_file = '{ca}'")));
+    let doctor = workspace.run(&["doctor"]);
+    assert!(doctor.code == 0 && doctor.out.contains("its certificate is checked against"), "{doctor:?}");
+    let workspace = Workspace::new(&lines("tls_insecure = true"));
+    let doctor = workspace.run(&["doctor"]);
+    assert!(doctor.code == 0 && doctor.out.contains("any certificate is trusted"), "{doctor:?}");
+    workspace.node("a", &[]).wait_for("redis.tls_insecure is true: any server is trusted");
+}

@@ -1,5 +1,6 @@
 //! `gapless doctor`: tries everything that a node needs, and says what to do about what is wrong.
 
+mod fleet;
 mod server;
 mod sources;
 
@@ -11,6 +12,14 @@ use super::output::{self, Paint};
 use super::reach;
 use super::words::count;
 use crate::config::{OnUnsafe, Settings};
+
+/// What `doctor` is asked.
+#[derive(Debug, Clone, clap::Args)]
+pub struct DoctorArgs {
+    /// Print the ACL SETUSER line of a user with exactly the rights that a node needs, and check nothing
+    #[arg(long)]
+    acl: bool,
+}
 
 /// How one check ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -62,7 +71,15 @@ pub struct Findings {
 }
 
 /// Checks everything. 1 if anything is bad; 3 if that is because Redis is out of reach.
-pub fn run(settings: &Settings, json: bool) -> Exit {
+pub fn run(settings: &Settings, args: &DoctorArgs, json: bool) -> Exit {
+    if args.acl {
+        let line = server::acl_line(settings);
+        return if json {
+            output::json(&json!({ "acl": line }), Exit::good())
+        } else {
+            output::text(&format!("{line}\n"), Exit::good())
+        };
+    }
     let mut findings = Findings { checks: vec![configuration(settings)], unreachable: false };
     reach::block_on(async {
         server::check(settings, &mut findings).await;

@@ -2,13 +2,14 @@
 
 use std::time::{Duration, Instant};
 
-use super::{Check, Findings, Verdict, policy};
+use super::{Check, Findings, Verdict, fleet, policy};
 use crate::cli::exit::unreachable;
 use crate::cli::reach::Reach;
 use crate::cli::words::bytes;
 use crate::config::{RedisAddress, Settings};
 use crate::store::StoreError;
 use crate::store::managed::find_program;
+use crate::store::rights;
 use crate::store::startup::{Danger, Server};
 use crate::store::status::round_trip;
 use crate::supervisor::node;
@@ -31,6 +32,7 @@ pub(super) async fn check(settings: &Settings, findings: &mut Findings) {
         Ok(reach) => reach,
         Err(words) => return away(findings, Check::bad("redis", words, "gapless run starts it")),
     };
+    findings.checks.extend(fleet::sentinels(reach.link.options()).await);
     let server = match Server::ask(&reach.link).await {
         Ok(server) => server,
         Err(StoreError::Unreachable { address, reason }) => {
@@ -38,15 +40,19 @@ pub(super) async fn check(settings: &Settings, findings: &mut Findings) {
             return away(findings, Check::bad("redis", unreachable(&address, &reason), remedy));
         }
         Err(error) => {
-            let remedy = "correct redis.url, redis.password or redis.password_file";
+            let remedy = "correct redis.url, redis.username, redis.password or redis.password_file; `gapless doctor \
+                          --acl` prints the rights that the user needs";
             return findings.checks.push(Check::bad("redis", error.to_string(), remedy));
         }
     };
     let address = reach.link.options().address();
     findings.checks.push(Check::good("redis", format!("{address}: {} {}", server.name, server.version)));
+    findings.checks.extend(fleet::tls(settings));
     findings.checks.extend(dangers(settings, &server));
+    findings.checks.extend(fleet::replicas(settings, &server));
     findings.checks.push(memory(&server));
     findings.checks.push(distance(&reach).await);
+    findings.checks.push(rights(&reach).await);
     findings.checks.push(scripts(&reach).await);
     findings.checks.push(identity(&reach).await);
 }
@@ -71,7 +77,7 @@ fn program() -> Check {
 fn dangers(settings: &Settings, server: &Server) -> Vec<Check> {
     let (mut eviction, mut persistence) = (None, None);
     let mut checks = Vec::new();
-    for danger in server.dangers() {
+    for danger in server.dangers().into_iter().chain(server.durability_danger(settings.redis.durability)) {
         // A danger's own words say what to do.
         let check = |name: &str, verdict, remedy: &str| Check {
             name: name.to_owned(),
@@ -81,6 +87,10 @@ fn dangers(settings: &Settings, server: &Server) -> Vec<Check> {
         };
         match &danger {
             Danger::Version(_) => checks.push(check("version", Verdict::Bad, "upgrade it, or use another server")),
+            Danger::Durability(_) => {
+                checks.push(check("durability", Verdict::Bad, "or set redis.durability = \"fast\""));
+            }
+            Danger::Untold(_) => checks.push(check("durability", Verdict::Warn, "ask who runs the server")),
             Danger::Eviction(_) => {
                 let remedy = "CONFIG SET maxmemory-policy noeviction, and the same in redis.conf";
                 eviction = Some(check("eviction", policy(settings.redis.eviction), remedy));
@@ -156,6 +166,25 @@ fn percentile(sorted: &[Duration], percent: usize) -> Duration {
     sorted.get(place).copied().unwrap_or_default()
 }
 
+/// The line of the least user that suffices: the configured one, or one to be made.
+pub(super) fn acl_line(settings: &Settings) -> String {
+    let user = settings.redis.username.as_deref().unwrap_or("gapless");
+    rights::acl_line(user, &settings.redis.prefix, settings.redis.durability)
+}
+
+async fn rights(reach: &Reach) -> Check {
+    let found = match reach.store.rights(&reach.link).await {
+        Ok(found) => found,
+        Err(error) => return Check::bad("rights", error.to_string(), "look at the server"),
+    };
+    let user = if found.user.is_empty() { "the user" } else { &found.user };
+    if found.missing.is_empty() {
+        return Check::good("rights", format!("{user} may do all that a node needs (the least: gapless doctor --acl)"));
+    }
+    let words = format!("{user} lacks {}", found.missing.join(" "));
+    Check::bad("rights", words, format!("ACL SETUSER {user} {}", found.missing.join(" ")))
+}
+
 async fn scripts(reach: &Reach) -> Check {
     match reach.store.trial(&reach.link).await {
         Ok(took) => {
@@ -165,7 +194,7 @@ async fn scripts(reach: &Reach) -> Check {
         Err(failed) => Check::bad(
             "scripts",
             format!("{} failed: {}", failed.step, failed.fault),
-            "allow the user of redis.url scripts, streams, hashes, lists, strings and sorted sets under redis.prefix",
+            "if it is a matter of rights, `gapless doctor --acl` prints those that the user needs",
         ),
     }
 }

@@ -1,0 +1,217 @@
+//! The rights that a node needs in Redis, and which of them the configured user lacks.
+
+use redis::Cmd;
+
+use super::Store;
+use super::error::StoreError;
+use super::link::Link;
+use super::reply;
+use crate::config::Durability;
+use crate::ids::RandomId;
+
+/// A right, and one harmless use of it: `KEY` is a key of the trial's own, by the letter of its type.
+struct Need {
+    /// As `ACL SETUSER` takes it.
+    rule: &'static str,
+    /// The command with arguments that it would take.
+    sample: &'static [&'static str],
+}
+
+const fn need(rule: &'static str, sample: &'static [&'static str]) -> Need {
+    Need { rule, sample }
+}
+
+/// Digest of `return 1`, which the sample before it has loaded.
+const RETURN_1: &str = "e0e1f9fabfc9d4800c877a703b823ac0578ff8db";
+
+/// What every node sends, inside scripts or beside them.
+const NEEDS: [Need; 44] = [
+    need("+ping", &["PING"]),
+    need("+info", &["INFO", "server"]),
+    need("+role", &["ROLE"]),
+    need("+time", &["TIME"]),
+    need("+config|get", &["CONFIG", "GET", "save"]),
+    need("+eval", &["EVAL", "return 1", "0"]),
+    need("+evalsha", &["EVALSHA", RETURN_1, "0"]),
+    need("+type", &["TYPE", "KEY:k"]),
+    need("+set", &["SET", "KEY:k", "x"]),
+    need("+get", &["GET", "KEY:k"]),
+    need("+del", &["DEL", "KEY:k"]),
+    need("+hset", &["HSET", "KEY:h", "f", "x"]),
+    need("+hsetnx", &["HSETNX", "KEY:h", "f", "x"]),
+    need("+hget", &["HGET", "KEY:h", "f"]),
+    need("+hmget", &["HMGET", "KEY:h", "f"]),
+    need("+hgetall", &["HGETALL", "KEY:h"]),
+    need("+hdel", &["HDEL", "KEY:h", "f"]),
+    need("+lpush", &["LPUSH", "KEY:l", "x"]),
+    need("+lrange", &["LRANGE", "KEY:l", "0", "-1"]),
+    need("+ltrim", &["LTRIM", "KEY:l", "0", "0"]),
+    need("+zadd", &["ZADD", "KEY:z", "1", "x"]),
+    need("+zcard", &["ZCARD", "KEY:z"]),
+    need("+zscore", &["ZSCORE", "KEY:z", "x"]),
+    need("+zrangebyscore", &["ZRANGEBYSCORE", "KEY:z", "0", "1"]),
+    need("+zrevrangebyscore", &["ZREVRANGEBYSCORE", "KEY:z", "1", "0"]),
+    need("+zrem", &["ZREM", "KEY:z", "x"]),
+    need("+zremrangebyrank", &["ZREMRANGEBYRANK", "KEY:z", "0", "0"]),
+    need("+zremrangebyscore", &["ZREMRANGEBYSCORE", "KEY:z", "0", "1"]),
+    need("+xadd", &["XADD", "KEY:x", "*", "f", "x"]),
+    need("+xlen", &["XLEN", "KEY:x"]),
+    need("+xrange", &["XRANGE", "KEY:x", "-", "+"]),
+    need("+xrevrange", &["XREVRANGE", "KEY:x", "+", "-"]),
+    need("+xread", &["XREAD", "COUNT", "1", "STREAMS", "KEY:x", "0"]),
+    need("+xgroup|create", &["XGROUP", "CREATE", "KEY:x", "g", "0"]),
+    need("+xreadgroup", &["XREADGROUP", "GROUP", "g", "c", "COUNT", "1", "STREAMS", "KEY:x", ">"]),
+    need("+xpending", &["XPENDING", "KEY:x", "g"]),
+    need("+xinfo|stream", &["XINFO", "STREAM", "KEY:x"]),
+    need("+xack", &["XACK", "KEY:x", "g", "0-1"]),
+    need("+xdel", &["XDEL", "KEY:x", "0-1"]),
+    need("+xtrim", &["XTRIM", "KEY:x", "MINID", "0-1"]),
+    need("+publish", &["PUBLISH", "KEY:c", "x"]),
+    need("+pubsub|numsub", &["PUBSUB", "NUMSUB", "KEY:c"]),
+    need("+pubsub|numpat", &["PUBSUB", "NUMPAT"]),
+    need("+select", &["SELECT", "0"]),
+];
+
+/// What waits for replicas.
+const WAIT: Need = need("+wait", &["WAIT", "0", "1"]);
+/// What waits for the disk.
+const WAITAOF: Need = need("+waitaof", &["WAITAOF", "0", "0", "1"]);
+
+/// The types of the trial's keys.
+const TYPES: [&str; 5] = ["k", "h", "l", "z", "x"];
+
+fn needs(durability: Durability) -> impl Iterator<Item = &'static Need> {
+    let more = match durability {
+        Durability::Fast => None,
+        Durability::Replicated { .. } => Some(&WAIT),
+        Durability::Fsync => Some(&WAITAOF),
+    };
+    NEEDS.iter().chain(more)
+}
+
+/// The `ACL SETUSER` line of a user that may do what a node needs, and nothing else. `PASSWORD` is to be replaced.
+pub fn acl_line(user: &str, prefix: &str, durability: Durability) -> String {
+    let commands: Vec<&str> = needs(durability).map(|need| need.rule).collect();
+    format!("ACL SETUSER {user} reset on >PASSWORD ~{prefix}:* &{prefix}:* -@all {}", commands.join(" "))
+}
+
+/// How a user stands.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Rights {
+    /// Who it is; empty where it may not ask.
+    pub user: String,
+    /// The rules that are missing, as `ACL SETUSER` takes them.
+    pub missing: Vec<String>,
+}
+
+impl Store {
+    /// Tries every right of the user of this connection: by `ACL DRYRUN` where it may ask that, else by using it on
+    /// keys of its own (`PREFIX:doctor:RANDOM:`), which are deleted.
+    ///
+    /// A crash in between leaves these few keys behind; nothing ever reads them.
+    pub async fn rights(&self, link: &Link) -> Result<Rights, StoreError> {
+        let durability = link.options().durability;
+        let user = match link.call("ACL", redis::cmd("ACL").arg("WHOAMI")).await {
+            Ok(name) => reply::text("ACL", name)?,
+            Err(StoreError::Refused { .. }) => String::new(),
+            Err(error) => return Err(error),
+        };
+        let base = format!("{}:doctor:{}", self.keys.prefix(), RandomId::new().short());
+        let dry = !user.is_empty() && is_allowed(link, redis::cmd("ACL").arg("DRYRUN").arg(&user).arg("PING")).await?;
+        let mut missing = Vec::new();
+        for need in needs(durability) {
+            let mut cmd = Cmd::new();
+            if dry {
+                cmd.arg("ACL").arg("DRYRUN").arg(&user);
+            }
+            need.sample.iter().for_each(|arg| {
+                cmd.arg(arg.replace("KEY", &base));
+            });
+            if let Some(words) = refusal(link, &cmd).await? {
+                let rule = self.rule(need, &words);
+                if !missing.contains(&rule) {
+                    missing.push(rule);
+                }
+            }
+        }
+        if !dry {
+            let keys: Vec<String> = TYPES.iter().map(|kind| format!("{base}:{kind}")).collect();
+            // Whether DEL is among the missing rights has been found out above.
+            refusal(link, redis::cmd("DEL").arg(&keys)).await?;
+        }
+        Ok(Rights { user, missing })
+    }
+
+    /// Which rule would cure a refusal: it may be of the command, of the key or of the channel.
+    fn rule(&self, need: &Need, words: &str) -> String {
+        let prefix = self.keys.prefix();
+        if words.contains("channel") {
+            format!("&{prefix}:*")
+        } else if words.contains("key") {
+            format!("~{prefix}:*")
+        } else {
+            need.rule.to_owned()
+        }
+    }
+}
+
+/// Why the user may not, in the words of Redis; none if it may, whatever else is wrong with the command.
+async fn refusal(link: &Link, cmd: &Cmd) -> Result<Option<String>, StoreError> {
+    match link.call("a right", cmd).await {
+        // A dry run answers with the words that the command would have been refused with.
+        Ok(redis::Value::BulkString(words)) => {
+            let words = String::from_utf8_lossy(&words).into_owned();
+            Ok(words.contains("no permissions").then_some(words))
+        }
+        Ok(_) => Ok(None),
+        Err(StoreError::Refused { reason, .. }) => Ok(reason.starts_with("NOPERM").then_some(reason)),
+        Err(StoreError::OutOfMemory(_)) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+async fn is_allowed(link: &Link, cmd: &Cmd) -> Result<bool, StoreError> {
+    match link.call("ACL", cmd).await {
+        Ok(_) => Ok(true),
+        Err(StoreError::Refused { .. }) => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Every command that a script calls is among the rights, so that a new one cannot be forgotten.
+    #[test]
+    fn whatever_a_script_calls_is_among_the_rights() {
+        let line = format!("{} ", acl_line("node", "gapless", Durability::Fast));
+        let scripts = [
+            include_str!("scripts/acquire.lua"),
+            include_str!("scripts/beat.lua"),
+            include_str!("scripts/commit.lua"),
+            include_str!("scripts/deliver.lua"),
+            include_str!("scripts/fence.lua"),
+            include_str!("scripts/heartbeat.lua"),
+            include_str!("scripts/intervals.lua"),
+            include_str!("scripts/read.lua"),
+            include_str!("scripts/release.lua"),
+            include_str!("scripts/send.lua"),
+        ];
+        let mut found = 0;
+        for call in scripts.iter().flat_map(|script| script.split("call('").skip(1)) {
+            let name = call.split('\'').next().expect("a command").to_lowercase();
+            let plain = line.contains(&format!(" +{name} ")) || line.contains(&format!(" +{name}|"));
+            assert!(plain, "+{name} is missing in NEEDS");
+            found += 1;
+        }
+        assert!(found > 50, "only {found} calls were found");
+    }
+
+    #[test]
+    fn the_line_grants_no_category_and_names_prefix_and_user() {
+        let line = acl_line("node", "fleet", Durability::Replicated { replicas: 1 });
+        assert!(line.starts_with("ACL SETUSER node reset on >PASSWORD ~fleet:* &fleet:* -@all +ping "), "{line}");
+        assert!(line.ends_with(" +wait") && !line.contains("+@"), "{line}");
+    }
+}
