@@ -77,12 +77,14 @@ impl Supervisor {
         // What an earlier life has to say comes too late.
         let Some(slot) = self.slots.get_mut(id).filter(|slot| slot.life == life) else { return };
         let words = error.to_string();
+        let is_anothers = matches!(error, StoreError::Held { .. });
         match Error::from(error).reaction() {
             // Another node was faster, or holds it: that is what leases are for.
             Reaction::Reload | Reaction::Wait(_) => {
-                // What it loses that way cannot be seen by the one who has it now.
-                if slot.previous.take().is_some() {
-                    let former = Former { unit: id.clone(), token: slot.token, seq: slot.seq };
+                // What it loses that way cannot be seen by the one who has it now; told once.
+                if slot.previous.take().is_some() && is_anothers {
+                    let seq = std::mem::take(&mut slot.seq);
+                    let former = Former { unit: id.clone(), token: slot.token, seq };
                     let worker = &self.workers[slot.worker];
                     worker.arbiter.spawn(former.look(self.store.clone(), worker.link.clone(), self.metrics.clone()));
                 }
