@@ -25,7 +25,7 @@ const fn need(rule: &'static str, sample: &'static [&'static str]) -> Need {
 const RETURN_1: &str = "e0e1f9fabfc9d4800c877a703b823ac0578ff8db";
 
 /// What every node sends, inside scripts or beside them.
-const NEEDS: [Need; 44] = [
+const NEEDS: [Need; 45] = [
     need("+ping", &["PING"]),
     need("+info", &["INFO", "server"]),
     need("+role", &["ROLE"]),
@@ -44,6 +44,7 @@ const NEEDS: [Need; 44] = [
     need("+hgetall", &["HGETALL", "KEY:h"]),
     need("+hdel", &["HDEL", "KEY:h", "f"]),
     need("+lpush", &["LPUSH", "KEY:l", "x"]),
+    need("+rpush", &["RPUSH", "KEY:l", "x"]),
     need("+lrange", &["LRANGE", "KEY:l", "0", "-1"]),
     need("+ltrim", &["LTRIM", "KEY:l", "0", "0"]),
     need("+zadd", &["ZADD", "KEY:z", "1", "x"]),
@@ -89,10 +90,19 @@ fn needs(durability: Durability) -> impl Iterator<Item = &'static Need> {
     NEEDS.iter().chain(more)
 }
 
-/// The `ACL SETUSER` line of a user that may do what a node needs, and nothing else. `PASSWORD` is to be replaced.
-pub fn acl_line(user: &str, prefix: &str, durability: Durability) -> String {
+/// The rule for one key outside of the prefix, whatever stands in its name.
+fn key_rule(key: &str) -> String {
+    let escaped =
+        key.chars().flat_map(|c| matches!(c, '*' | '?' | '[' | ']' | '\\').then_some('\\').into_iter().chain([c]));
+    format!("~{}", escaped.collect::<String>())
+}
+
+/// The `ACL SETUSER` line of a user that may do what a node needs, and nothing else. `PASSWORD` is to be replaced;
+/// `more` are keys outside of the prefix (the seed's view).
+pub fn acl_line(user: &str, prefix: &str, durability: Durability, more: &[String]) -> String {
+    let more: String = more.iter().map(|key| format!("{} ", key_rule(key))).collect();
     let commands: Vec<&str> = needs(durability).map(|need| need.rule).collect();
-    format!("ACL SETUSER {user} reset on >PASSWORD ~{prefix}:* &{prefix}:* -@all {}", commands.join(" "))
+    format!("ACL SETUSER {user} reset on >PASSWORD ~{prefix}:* {more}&{prefix}:* -@all {}", commands.join(" "))
 }
 
 /// How a user stands.
@@ -106,10 +116,11 @@ pub struct Rights {
 
 impl Store {
     /// Tries every right of the user of this connection: by `ACL DRYRUN` where it may ask that, else by using it on
-    /// keys of its own (`PREFIX:doctor:RANDOM:`), which are deleted.
+    /// keys of its own (`PREFIX:doctor:RANDOM:`), which are deleted. `more` are keys outside of the prefix; only their
+    /// type is asked.
     ///
     /// A crash in between leaves these few keys behind; nothing ever reads them.
-    pub async fn rights(&self, link: &Link) -> Result<Rights, StoreError> {
+    pub async fn rights(&self, link: &Link, more: &[String]) -> Result<Rights, StoreError> {
         let durability = link.options().durability;
         let user = match link.call("ACL", redis::cmd("ACL").arg("WHOAMI")).await {
             Ok(name) => reply::text("ACL", name)?,
@@ -132,6 +143,16 @@ impl Store {
                 if !missing.contains(&rule) {
                     missing.push(rule);
                 }
+            }
+        }
+        for key in more {
+            let mut cmd = Cmd::new();
+            if dry {
+                cmd.arg("ACL").arg("DRYRUN").arg(&user);
+            }
+            cmd.arg("TYPE").arg(key);
+            if refusal(link, &cmd).await?.is_some_and(|words| words.contains("key")) {
+                missing.push(key_rule(key));
             }
         }
         if !dry {
@@ -196,7 +217,7 @@ mod tests {
         // Sent to a managed server, which has no users; to Sentinels; or by doctor, which lives without them.
         const APART: [&str; 4] = ["shutdown", "sentinel", "acl", "x"];
         let lines = [Durability::Fsync, Durability::Replicated { replicas: 1 }];
-        let granted = lines.map(|durability| acl_line("node", "gapless", durability)).join(" ") + " ";
+        let granted = lines.map(|durability| acl_line("node", "gapless", durability, &[])).join(" ") + " ";
         let mut all = Vec::new();
         texts(&std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("src/store"), &mut all);
         let mut found = 0;
@@ -216,8 +237,10 @@ mod tests {
 
     #[test]
     fn the_line_grants_no_category_and_names_prefix_and_user() {
-        let line = acl_line("node", "fleet", Durability::Replicated { replicas: 1 });
-        assert!(line.starts_with("ACL SETUSER node reset on >PASSWORD ~fleet:* &fleet:* -@all +ping "), "{line}");
+        let line =
+            acl_line("node", "fleet", Durability::Replicated { replicas: 1 }, &["a*".to_owned(), "b".to_owned()]);
+        let start = "ACL SETUSER node reset on >PASSWORD ~fleet:* ~a\\* ~b &fleet:* -@all +ping ";
+        assert!(line.starts_with(start), "{line}");
         assert!(line.ends_with(" +wait") && !line.contains("+@"), "{line}");
     }
 }

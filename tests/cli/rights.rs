@@ -35,7 +35,7 @@ fn the_printed_user_is_enough_for_every_pipeline_and_command() {
         &redis,
         &format!(
             "[selftest.main]\nactors = 2\nmessages = 2000\n[blocks.main]\nendpoints = [\"{}\"]\nstart = 0\n\
-             store = \"store\"\nconfirmations = 10\npoll_ms = 100\n",
+             store = \"store\"\nconfirmations = 10\npoll_ms = 100\nseed_view = true\n",
             sim.url
         ),
     ));
