@@ -78,7 +78,8 @@ async fn play(args: &DemoArgs) -> Result<Exit, Exit> {
     };
     let chain = serve(plan.clone(), ([127, 0, 0, 1], 0).into()).await.map_err(|e| failed("chain", &e))?;
     let config = folder.join("gapless.toml");
-    std::fs::write(&config, configuration(&folder, &chain.url())).map_err(|e| failed("cannot write", &e))?;
+    std::fs::write(&config, configuration(&folder, &chain.url(), &chain.socket_url()))
+        .map_err(|e| failed("cannot write", &e))?;
     introduce(args, &folder);
     let mut nodes = Nodes::start(&config, &folder, args.nodes).map_err(|e| failed("cannot start nodes", &e))?;
     let text = std::fs::read_to_string(&config).map_err(|e| failed("cannot read", &e))?;
@@ -99,12 +100,13 @@ async fn play(args: &DemoArgs) -> Result<Exit, Exit> {
     if !drained {
         say("a node did not end with exit code 0 after SIGTERM");
     }
+    say(if whole { "nothing is missing" } else { "this is NOT as it should be" });
     match (whole, &args.dir) {
+        // Thousands of files take a moment; the verdict does not wait for it.
         (true, None) => drop(std::fs::remove_dir_all(&folder)),
         (true, Some(_)) => {}
         (false, _) => say(&format!("logs and data are kept in {}", folder.display())),
     }
-    say(if whole { "nothing is missing" } else { "this is NOT as it should be" });
     Ok(if whole { Exit::good() } else { Exit::found() })
 }
 
@@ -126,14 +128,14 @@ fn workplace(args: &DemoArgs) -> std::io::Result<PathBuf> {
     folder.canonicalize()
 }
 
-/// The nodes' configuration: what a user would write, with short leases and paths of the demo's own. The chain's
-/// newHeads, at `ws://` of the same address, have their place beside `endpoints`.
-fn configuration(folder: &Path, endpoint: &str) -> String {
+/// The nodes' configuration: what a user would write, with short leases and paths of the demo's own.
+fn configuration(folder: &Path, endpoint: &str, hints: &str) -> String {
     let folder = folder.display();
     format!(
         "[redis]\nurl = \"managed\"\ndata_dir = \"{folder}/redis\"\n\n\
          [node]\nhttp = \"\"\nlease_seconds = 2\nstate_dir = \"{folder}/state\"\n\n\
-         [blocks.demo]\nchain = \"evm\"\nendpoints = [\"{endpoint}\"]\nstart = 0\nstore = \"{folder}/blocks\"\n\
+         [blocks.demo]\nchain = \"evm\"\nendpoints = [\"{endpoint}\"]\nhints = [\"{hints}\"]\nstart = 0\n\
+         store = \"{folder}/blocks\"\n\
          confirmations = {CONFIRMATIONS}\npoll_ms = 200\nrequest_age_seconds = 10\ntask_heights = 100\n"
     )
 }
