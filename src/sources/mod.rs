@@ -5,6 +5,7 @@ pub mod evm;
 pub mod hints;
 mod open;
 mod pool;
+mod secrets;
 pub mod tls;
 
 pub use open::{open, open_with, options, parse_block};

@@ -5,14 +5,14 @@ use tokio_tungstenite::tungstenite::client::IntoClientRequest;
 use tokio_tungstenite::tungstenite::handshake::client::Request;
 use tokio_tungstenite::tungstenite::http::HeaderValue;
 
+use crate::sources::secrets::Guarded;
 use crate::sources::tls;
 
 /// One address of a list.
 pub(super) struct Address {
-    shown: String,
+    guarded: Guarded,
     url: Url,
     authorization: Option<HeaderValue>,
-    secrets: Vec<String>,
 }
 
 impl Address {
@@ -24,12 +24,12 @@ impl Address {
             return Err(format!("hint {place} has the scheme `{}`; write ws:// or wss://", url.scheme()));
         }
         let authorization = authorization(&url).map_err(|e| format!("hint {place}: {e}"))?;
-        Ok(Self { shown: shown(&url), secrets: secrets(&url), url, authorization })
+        Ok(Self { guarded: Guarded::new(&url), url, authorization })
     }
 
     /// Scheme, host and port; the rest may be secret.
     pub fn shown(&self) -> &str {
-        &self.shown
+        self.guarded.shown()
     }
 
     /// Whether the connection is encrypted.
@@ -51,14 +51,8 @@ impl Address {
 
     /// Takes every secret of the address out of foreign text: servers and libraries echo what they were sent.
     pub fn redact(&self, text: &str) -> String {
-        self.secrets.iter().fold(text.to_owned(), |text, secret| text.replace(secret, "***"))
+        self.guarded.redact(text)
     }
-}
-
-fn shown(url: &Url) -> String {
-    let port = url.port().map(|port| format!(":{port}")).unwrap_or_default();
-    let more = if url.path().len() > 1 || url.query().is_some() { "/…" } else { "" };
-    format!("{}://{}{port}{more}", url.scheme(), url.host_str().unwrap_or_default())
 }
 
 /// The header that user and password become, made by the HTTP client, which knows how.
@@ -72,20 +66,6 @@ fn authorization(url: &Url) -> Result<Option<HeaderValue>, String> {
     let client = reqwest::Client::builder().no_proxy().tls_certs_only([]).build().map_err(fault)?;
     let request = client.get(http).build().map_err(fault)?;
     Ok(request.headers().get("authorization").cloned())
-}
-
-/// Whatever of an address may be a key: user, password, long parts of the path, values of the query; longest first.
-fn secrets(url: &Url) -> Vec<String> {
-    let path = url.path().split('/').filter(|part| part.len() >= 8);
-    let values = url.query().into_iter().flat_map(|query| query.split('&'));
-    let values = values.map(|pair| pair.split_once('=').map_or(pair, |(_, value)| value));
-    let decoded = url.query_pairs().map(|(_, value)| value.into_owned());
-    let user = [url.username(), url.password().unwrap_or_default()];
-    let texts = user.into_iter().chain(path).chain(values).map(str::to_owned).chain(decoded);
-    let mut secrets: Vec<String> = texts.filter(|secret| !secret.is_empty()).collect();
-    secrets.sort_by_key(|secret| std::cmp::Reverse(secret.len()));
-    secrets.dedup();
-    secrets
 }
 
 #[cfg(test)]

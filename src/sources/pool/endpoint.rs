@@ -8,6 +8,7 @@ use reqwest::{Client, Url};
 use super::options::SourceOptions;
 use super::pace::{Batch, Health, Rests};
 use crate::messages::heights::{Height, HeightRange};
+use crate::sources::secrets::Guarded;
 use crate::sources::{SourceError, tls};
 use crate::telemetry::endpoints::{EndpointWatch, RequestOutcome};
 
@@ -22,7 +23,7 @@ pub struct Endpoint {
     shown: String,
     url: Url,
     client: Client,
-    secrets: Vec<String>,
+    address: Guarded,
     rests: Rests,
     watch: Option<EndpointWatch>,
     state: Mutex<State>,
@@ -46,12 +47,13 @@ impl Endpoint {
         if !matches!(url.scheme(), "http" | "https") || url.host_str().is_none() {
             return Err(format!("endpoint {place} has the scheme `{}`; write http:// or https://", url.scheme()));
         }
-        let client = client(&url, options).map_err(|e| format!("endpoint {place} ({}): {e}", shown(&url)))?;
+        let address = Guarded::new(&url);
+        let client = client(&url, options).map_err(|e| format!("endpoint {place} ({}): {e}", address.shown()))?;
         let health = Health::default();
         let state = Mutex::new(State { health, batch: Batch::new(options.batch_heights), chain: None, doubted: None });
         let rests = Rests { min: options.rest_min, max: options.rest_max, quarantine: options.quarantine };
-        let (shown, secrets) = (shown(&url), secrets(&url));
-        Ok(Self { shown, secrets, url: root(url), client, rests, watch: None, state })
+        let shown = address.shown().to_owned();
+        Ok(Self { shown, address, url: root(url), client, rests, watch: None, state })
     }
 
     /// Ends the preparation: what it is called where several endpoints look alike, and where it is watched.
@@ -90,7 +92,7 @@ impl Endpoint {
 
     /// Takes every secret of the address out of foreign text: servers and libraries echo what they were sent.
     pub fn redact(&self, text: &str) -> String {
-        self.secrets.iter().fold(text.to_owned(), |text, secret| text.replace(secret, "***"))
+        self.address.redact(text)
     }
 
     /// An error that says the endpoint gave no answer.
@@ -270,59 +272,9 @@ fn is_loopback(url: &Url) -> bool {
     host == "localhost" || host.parse::<std::net::IpAddr>().is_ok_and(|ip| ip.is_loopback())
 }
 
-fn shown(url: &Url) -> String {
-    let port = url.port().map(|port| format!(":{port}")).unwrap_or_default();
-    let more = if url.path().len() > 1 || url.query().is_some() { "/…" } else { "" };
-    format!("{}://{}{port}{more}", url.scheme(), url.host_str().unwrap_or_default())
-}
-
-/// Whatever of an address may be a key: user, password, long parts of the path, values of the query.
-///
-/// Longest first, so that a secret within another one does not leave half of it standing.
-fn secrets(url: &Url) -> Vec<String> {
-    let path = url.path().split('/').filter(|part| part.len() >= 8);
-    let query = url.query().into_iter().flat_map(|query| query.split('&'));
-    let values = query.map(|pair| pair.split_once('=').map_or(pair, |(_, value)| value));
-    let decoded = url.query_pairs().map(|(_, value)| value.into_owned());
-    let user = [url.username(), url.password().unwrap_or_default()];
-    let texts = user.into_iter().chain(path).chain(values).map(str::to_owned).chain(decoded);
-    let mut secrets: Vec<String> = texts.filter(|secret| !secret.is_empty()).collect();
-    secrets.sort_by_key(|secret| std::cmp::Reverse(secret.len()));
-    secrets.dedup();
-    secrets
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn endpoint(url: &str) -> Endpoint {
-        Endpoint::new(url, 1, |url| url, &SourceOptions::default()).expect("an endpoint")
-    }
-
-    #[test]
-    fn only_scheme_host_and_port_are_shown() {
-        let cases = [
-            ("http://127.0.0.1:8545", "http://127.0.0.1:8545"),
-            ("http://127.0.0.1:8545/", "http://127.0.0.1:8545"),
-            ("https://user:hunter2@node.example/", "https://node.example"),
-            ("https://mainnet.example/v3/0123456789abcdef", "https://mainnet.example/…"),
-            ("https://mainnet.example:444/?apikey=k3y", "https://mainnet.example:444/…"),
-        ];
-        for (url, shown) in cases {
-            assert_eq!(endpoint(url).shown(), shown);
-        }
-    }
-
-    #[test]
-    fn echoed_secrets_are_taken_out() {
-        let endpoint = endpoint("https://user:hunter2@node.example/v3/0123456789abcdef?apikey=k%2By");
-        let text = endpoint
-            .redact("project 0123456789abcdef of user with hunter2, k%2By or k+y: https://a/v3/0123456789abcdef");
-        for secret in ["0123456789abcdef", "user", "hunter2", "k%2By", "k+y"] {
-            assert!(!text.contains(secret), "{secret} stands in {text}");
-        }
-    }
 
     #[test]
     fn what_is_no_address_is_refused_without_repeating_it() {
