@@ -3,7 +3,9 @@
 #
 #   scripts/install-tools.sh redis         redis-server 7.0 or newer, or valkey-server, from the system's packages;
 #                                          no service is started, now or at the next boot
-#   scripts/install-tools.sh redis anvil   also anvil, an EVM node, into .tools/ (only the tests need it)
+#   scripts/install-tools.sh redis anvil python
+#                                          also anvil, an EVM node, into .tools/, and python3 from the system's packages
+#                                          (only the tests need them)
 #
 # Nothing is changed where everything is there, and then no rights are needed. Otherwise root, or sudo.
 set -euo pipefail
@@ -123,11 +125,22 @@ need_anvil() {
   .tools/anvil --version | grep -qF "$anvil_version" || fail ".tools/anvil does not run on this system"
 }
 
-[ $# -gt 0 ] || set -- redis anvil
+need_python() {
+  if command -v python3 >/dev/null; then
+    say "python: there ($(command -v python3))"
+    return
+  fi
+  apt_update
+  apt_install python3-minimal libpython3-stdlib
+  command -v python3 >/dev/null || fail "installed, but python3 is not in PATH"
+}
+
+[ $# -gt 0 ] || set -- redis anvil python
 for tool in "$@"; do
   case "$tool" in
     redis) need_redis ;;
     anvil) need_anvil ;;
-    *) fail "unknown tool $tool; known are redis and anvil" ;;
+    python) need_python ;;
+    *) fail "unknown tool $tool; known are redis, anvil and python" ;;
   esac
 done

@@ -1,16 +1,19 @@
 //! Collector: follows the head of a chain, alone, above finality.
 //!
-//! Reads    the chain's head and the blocks above finality; mailbox `collector` (a wish to look now); hints
+//! Reads    the chain's head and the blocks above finality; mailbox `collector` (orders: look now, pause,
+//!          resume); hints
 //! Writes   block files; held heights; facts `head`, `finalized`, `start`, `chain_id`, `alarms`; mailbox
 //!          `gap_detector` (a hint); publishes reorganisations
 //! Promise  above `finalized` the held heights are one chain, and each was durable before it counted; below it
 //!          nothing is rewritten
 //! Crash    files without a commit are found again by their name; the window in the checkpoint tells where to go on
 
+mod again;
 mod alarm;
 mod commit;
 mod event;
 mod find;
+mod state;
 mod watch;
 mod window;
 
@@ -32,6 +35,7 @@ use find::Found;
 use watch::Watch;
 use window::Outcome;
 
+pub use state::{CollectorState, rewind};
 pub use window::Window;
 
 /// The actor: handles and bounds only.
@@ -137,9 +141,16 @@ impl Collector {
 
     async fn take_turn(self) -> Result<Turn, Error> {
         let wishes = self.unit.claim::<CollectorMessage>(|_, _| Vec::new()).await?;
+        let state = CollectorState::parse(&self.unit.lease.state()).map_err(Error::Refused)?;
+        if let Some(turn) = self.obey(&state, &wishes).await? {
+            return Ok(turn);
+        }
+        if let Some(from) = state.again_from {
+            return self.begin_again(&state, from).await;
+        }
         let facts = self.facts().await?;
         let chain_id = self.check_chain(facts.chain_id.clone()).await?;
-        let window = self.window()?;
+        let window = state.window;
         let view = self.look(&facts, &window).await?;
         let next = decide(&window, &view, &self.plan);
         self.unit.point(CrashPoint::AfterDecide).await;
@@ -232,14 +243,6 @@ impl Collector {
                 Ok(found)
             }
         }
-    }
-
-    fn window(&self) -> Result<Window, Error> {
-        let state = self.unit.lease.state();
-        if state.is_empty() {
-            return Ok(Window::default());
-        }
-        serde_json::from_str(&state).map_err(|e| Error::Refused(format!("the checkpoint's state cannot be read: {e}")))
     }
 
     /// The lowest heights of the window, from `floor` on, that are no longer held. The detector leaves these to us.

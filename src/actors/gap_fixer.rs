@@ -24,6 +24,7 @@ use crate::messages::heights::{Height, HeightRange, HeightSet};
 use crate::sinks::BlockFiles;
 use crate::sources::{Chain, Fetched};
 use crate::store::StoreError;
+use crate::store::dead::reason_of_set_aside;
 use crate::store::effect::{Commit, Effect, Outgoing};
 use crate::store::heights::PAGE;
 use crate::telemetry::blocks::PipelineLabels;
@@ -261,7 +262,7 @@ fn above(seen: HeightRange, whole: HeightRange) -> Option<HeightRange> {
 fn bury(task: Option<&GapTask>, reason: &str) -> Vec<Effect> {
     match task {
         Some(GapTask::Fill { range, .. }) => {
-            vec![Effect::Park { range: *range, reason: format!("its task was set aside: {reason}") }]
+            vec![Effect::Park { range: *range, reason: reason_of_set_aside(reason) }]
         }
         None => Vec::new(),
     }

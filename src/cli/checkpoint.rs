@@ -1,4 +1,6 @@
-//! `gapless checkpoint`: where every unit stands, and where it stood.
+//! `gapless checkpoint`: where every unit stands, and where it stood; and a unit sent back.
+
+mod rewind;
 
 use clap::Subcommand;
 use futures_util::stream::{self, StreamExt, TryStreamExt};
@@ -36,6 +38,13 @@ pub enum CheckpointCommand {
         /// KIND.NAME/ACTOR, in a pool KIND.NAME/ACTOR/SLOT
         unit: String,
     },
+    /// Send the source of a pipeline back: what lies above the position is done again
+    #[command(after_help = "Examples:\n  gapless checkpoint rewind blocks.mainnet/collector --by 1000\n  \
+        gapless checkpoint rewind blocks.mainnet/collector --to 18000000 --yes\n  \
+        gapless checkpoint rewind selftest.main/feeder --sample 412\n\n\
+        Says first what is done again and what cannot be. The fencing token rises, so that the holder begins again from \
+        there; its mailbox offset stays. Ends with 2 for a unit that has no place in a source.")]
+    Rewind(rewind::RewindArgs),
 }
 
 /// Runs the command.
@@ -48,6 +57,12 @@ pub fn run(settings: Settings, command: &CheckpointCommand, json: bool) -> Exit 
         CheckpointCommand::List => return reach::block_on(list(&reach, json)),
         CheckpointCommand::Show { unit } => (unit, false),
         CheckpointCommand::History { unit } => (unit, true),
+        CheckpointCommand::Rewind(args) => {
+            return match reach.unit(args.unit()) {
+                Ok(unit) => reach::block_on(rewind::run(&reach, &unit, args, json)),
+                Err(exit) => exit,
+            };
+        }
     };
     match reach.unit(name) {
         Err(exit) => exit,

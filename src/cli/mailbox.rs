@@ -1,4 +1,6 @@
-//! `gapless mailbox`: how mailboxes stand, what waits in one, and what was set aside.
+//! `gapless mailbox`: how mailboxes stand, and what waits in one.
+
+mod dead;
 
 use clap::{Args, Subcommand};
 use serde_json::{Value, json};
@@ -12,6 +14,7 @@ use crate::http::status::{MailboxStatus, configured_mailboxes};
 use crate::ids::EntryId;
 use crate::store::status::server_ms;
 use crate::store::{Entry, StoreError};
+use dead::DeadCommand;
 
 /// Entries that one question may show.
 const COUNT_MAX: u32 = 1000;
@@ -29,14 +32,6 @@ pub enum MailboxCommand {
     /// Entries that were set aside
     #[command(subcommand)]
     Dead(DeadCommand),
-}
-
-/// `gapless mailbox dead ...`
-#[derive(Debug, Subcommand)]
-pub enum DeadCommand {
-    /// What was set aside from one mailbox, with the reason, oldest first
-    #[command(after_help = "Example:\n  gapless mailbox dead list blocks.mainnet/gap_fixer")]
-    List(PageArgs),
 }
 
 /// Which entries.
@@ -62,7 +57,7 @@ pub fn run(settings: Settings, command: MailboxCommand, json: bool) -> Exit {
     match command {
         MailboxCommand::List => reach::block_on(list(&reach, json)),
         MailboxCommand::Peek(page) => reach::block_on(peek(&reach, &page, json)),
-        MailboxCommand::Dead(DeadCommand::List(page)) => reach::block_on(dead(&reach, &page, json)),
+        MailboxCommand::Dead(command) => reach::block_on(dead::run(&reach, &command, json)),
     }
 }
 
@@ -121,40 +116,6 @@ async fn peek(reach: &Reach, page: &PageArgs, json: bool) -> Result<Exit, StoreE
     Ok(output::text(&pages(&table.render(), &entries, page, "nothing waits"), Exit::good()))
 }
 
-async fn dead(reach: &Reach, page: &PageArgs, json: bool) -> Result<Exit, StoreError> {
-    let address = match reach.address(&page.address) {
-        Ok(address) => address,
-        Err(exit) => return Ok(exit),
-    };
-    let now = server_ms(&reach.link).await?;
-    let letters = reach.store.dead(&reach.link, &address, page.after, page.count).await?;
-    if json {
-        let letters: Vec<Value> = letters.iter().map(|letter| letter_json(letter, now)).collect();
-        return Ok(output::json(&json!({ "mailbox": address.to_string(), "letters": letters }), Exit::good()));
-    }
-    let columns = [
-        ("ID", Side::Left),
-        ("AGE", Side::Right),
-        ("TYPE", Side::Left),
-        ("FAILED", Side::Right),
-        ("UNFINISHED", Side::Right),
-        ("REASON", Side::Left),
-    ];
-    let mut table = Table::new(&columns).whole();
-    for letter in &letters {
-        let field = |name: &str| plain(&letter.text(name).unwrap_or_default());
-        table.row(vec![
-            letter.id.to_string(),
-            age(now.saturating_sub(letter.id.ms)),
-            output::cut(&or_dash(&field("type")), 24),
-            field("dead.failed"),
-            field("dead.unfinished"),
-            field("dead.reason"),
-        ]);
-    }
-    Ok(output::text(&pages(&table.render(), &letters, page, "nothing was set aside"), Exit::good()))
-}
-
 /// The table, and how to see what follows it.
 fn pages(table: &str, entries: &[Entry], page: &PageArgs, nothing: &str) -> String {
     match entries.last() {
@@ -177,20 +138,5 @@ fn entry_json(entry: &Entry, now: u64) -> Value {
         "id": entry.id.to_string(),
         "age_ms": now.saturating_sub(entry.id.ms),
         "fields": fields_json(entry),
-    })
-}
-
-fn letter_json(letter: &Entry, now: u64) -> Value {
-    let text = |name: &str| letter.text(name).unwrap_or_default();
-    let number = |name: &str| text(name).parse().unwrap_or(0_u64);
-    json!({
-        "id": letter.id.to_string(),
-        "age_ms": now.saturating_sub(letter.id.ms),
-        "reason": text("dead.reason"),
-        "entry": text("dead.entry"),
-        "unit": text("dead.unit"),
-        "failed": number("dead.failed"),
-        "unfinished": number("dead.unfinished"),
-        "fields": fields_json(letter).into_iter().filter(|[name, _]| !name.starts_with("dead.")).collect::<Vec<_>>(),
     })
 }

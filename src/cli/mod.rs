@@ -1,5 +1,6 @@
 //! The doors for people: one file a command.
 
+mod ask;
 mod bench;
 mod blocks;
 pub mod checkpoint;
@@ -13,6 +14,7 @@ pub mod reach;
 pub mod run;
 pub mod send;
 mod simulate;
+mod source;
 pub mod status;
 pub mod words;
 
@@ -81,20 +83,22 @@ enum Configured {
         Writes to Redis only in keys of its own, which it deletes. Ends with 1 if anything is bad, with 3 if Redis \
         is out of reach.")]
     Doctor(doctor::DoctorArgs),
-    /// Look into mailboxes
+    /// Look into mailboxes, and deal with what was set aside
     #[command(
         subcommand,
         after_help = "Examples:\n  gapless mailbox list\n  \
         gapless mailbox peek selftest.main/tally_0 --count 5\n  \
-        gapless mailbox dead list selftest.main/tally_0"
+        gapless mailbox dead list selftest.main/tally_0\n  \
+        gapless mailbox dead retry selftest.main/tally_0 --all"
     )]
     Mailbox(mailbox::MailboxCommand),
-    /// Look at where units stand
+    /// Look at where units stand, or send one back
     #[command(
         subcommand,
         after_help = "Examples:\n  gapless checkpoint list\n  \
         gapless checkpoint show selftest.main/tally_0\n  \
-        gapless checkpoint history selftest.main/tally_0"
+        gapless checkpoint history selftest.main/tally_0\n  \
+        gapless checkpoint rewind blocks.mainnet/collector --by 1000"
     )]
     Checkpoint(checkpoint::CheckpointCommand),
     /// Put a message into a mailbox, with capacity and dedupe
@@ -103,6 +107,17 @@ enum Configured {
         Ends with 0 when the message waits in the mailbox, also from an earlier sending under the same --id; with 1 \
         when the mailbox is full.")]
     Send(send::SendArgs),
+    /// Ask the source of a pipeline nothing more, until it is resumed
+    #[command(after_help = "Example:\n  gapless pause blocks.mainnet\n\n\
+        The same as: gapless send blocks.mainnet/collector pause '{}'. It stays paused whatever happens to the nodes; \
+        gapless status says since when. Gaps that are known go on being filled.")]
+    Pause(source::SourceArgs),
+    /// Let a paused pipeline go on
+    #[command(after_help = "Example:\n  gapless resume blocks.mainnet")]
+    Resume(source::SourceArgs),
+    /// Look at the source of a pipeline now
+    #[command(after_help = "Example:\n  gapless rescan blocks.mainnet")]
+    Rescan(source::SourceArgs),
     /// What a chain's store holds and lacks, and whether it is whole
     #[command(subcommand)]
     Blocks(Blocks),
@@ -173,6 +188,9 @@ fn useless(command: &Command, global: &Global) -> Option<(&'static str, &'static
             | Configured::Mailbox(_)
             | Configured::Checkpoint(_)
             | Configured::Send(_)
+            | Configured::Pause(_)
+            | Configured::Resume(_)
+            | Configured::Rescan(_)
             | Configured::Blocks(_),
         ) => (None, None, None),
     };
@@ -190,6 +208,9 @@ fn configured(command: Configured, global: &Global) -> Exit {
         | Configured::Mailbox(_)
         | Configured::Checkpoint(_)
         | Configured::Send(_)
+        | Configured::Pause(_)
+        | Configured::Resume(_)
+        | Configured::Rescan(_)
         | Configured::Blocks(_) => (None, false),
     };
     // Commands of people say what is wrong themselves, in one line; their log is for those who ask for it.
@@ -208,6 +229,9 @@ fn configured(command: Configured, global: &Global) -> Exit {
         Configured::Mailbox(command) => mailbox::run(settings, command, json),
         Configured::Checkpoint(command) => checkpoint::run(settings, &command, json),
         Configured::Send(args) => send::run(settings, &args, json),
+        Configured::Pause(args) => source::run(settings, &args, "pause", json),
+        Configured::Resume(args) => source::run(settings, &args, "resume", json),
+        Configured::Rescan(args) => source::run(settings, &args, "rescan", json),
         Configured::Blocks(Blocks::OfPipeline(command)) => blocks::run(settings, json, command),
         Configured::Blocks(Blocks::Scan(args)) => blocks::scan::run(&args, json),
     }

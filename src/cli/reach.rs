@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::exit::Exit;
 use crate::config::Settings;
-use crate::ids::{Address, RandomId, UnitId};
+use crate::ids::{Address, PipelineId, RandomId, UnitId};
 use crate::store::link::{Class, Health, Link, Patience};
 use crate::store::options::{Place, StoreOptions};
 use crate::store::{Store, StoreError};
@@ -55,6 +55,13 @@ impl Reach {
         let addresses = wiring::addresses(&self.settings);
         let found = addresses.iter().find(|address| address.to_string() == text).cloned();
         found.ok_or_else(|| unknown("actor", text, addresses.iter().map(ToString::to_string)))
+    }
+
+    /// The pipeline of this name, or a refusal that lists those that exist.
+    pub fn pipeline(&self, text: &str) -> Result<PipelineId, Exit> {
+        let pipelines = self.settings.pipelines();
+        let found = pipelines.iter().find(|pipeline| pipeline.to_string() == text).cloned();
+        found.ok_or_else(|| unknown("pipeline", text, pipelines.iter().map(ToString::to_string)))
     }
 
     /// The unit of this name, or a refusal that lists those that exist.

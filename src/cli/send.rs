@@ -74,7 +74,7 @@ fn standard_input(limit: usize) -> Result<String, Exit> {
     String::from_utf8(body).map_err(|_| Exit::usage("the body is not JSON: it is not UTF-8"))
 }
 
-async fn send(
+pub(super) async fn send(
     reach: &Reach,
     to: &Address,
     dedupe: Option<&str>,

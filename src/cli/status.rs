@@ -6,6 +6,7 @@ use super::reach::{self, Reach};
 use super::words::{age, bytes, maybe_age, or_dash, plain};
 use crate::config::Settings;
 use crate::http::status::{self, Status};
+use crate::http::units::UnitStatus;
 
 /// Shows how everything stands. 0 whenever it could be shown, however it stands: `doctor` judges.
 pub fn run(settings: Settings, json: bool) -> Exit {
@@ -117,7 +118,7 @@ fn units(status: &Status) -> String {
         table.row(vec![
             unit.unit.clone(),
             or_dash(&plain(&unit.node)),
-            plain(&unit.state),
+            state(unit),
             if unit.is_held() { age(unit.lease_left_ms) } else { "-".to_owned() },
             unit.seq.to_string(),
             maybe_age(unit.commit_age_ms),
@@ -127,6 +128,12 @@ fn units(status: &Status) -> String {
     table.render()
 }
 
+/// As its node says; a paused unit runs, and does nothing.
+fn state(unit: &UnitStatus) -> String {
+    let paused = unit.paused_age_ms.is_some() && unit.state == "running";
+    if paused { "paused".to_owned() } else { plain(&unit.state) }
+}
+
 /// What units and mailboxes complain of, below the tables: errors are longer than a column.
 fn troubles(status: &Status, paint: Paint) -> String {
     let units = status.units.iter().filter(|unit| !unit.last_error.is_empty());
@@ -134,9 +141,14 @@ fn troubles(status: &Status, paint: Paint) -> String {
         let name = if unit.has_failed() { paint.red(&unit.unit) } else { paint.yellow(&unit.unit) };
         format!("{name}: {}\n", plain(&unit.last_error))
     });
+    let paused = status.units.iter().filter_map(|unit| Some((unit, age(unit.paused_age_ms?))));
+    let paused = paused.map(|(unit, age)| {
+        let name = paint.yellow(&unit.unit);
+        format!("{name}: paused by an operator {age} ago; to go on: gapless resume {}\n", unit.pipeline)
+    });
     let mailboxes = status.mailboxes.iter().filter(|mailbox| !mailbox.fault.is_empty());
     let mailboxes = mailboxes.map(|m| format!("mailbox {}: {}\n", paint.red(&m.mailbox), plain(&m.fault)));
-    units.chain(mailboxes).collect()
+    units.chain(paused).chain(mailboxes).collect()
 }
 
 fn mailboxes(status: &Status) -> String {

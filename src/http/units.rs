@@ -43,6 +43,8 @@ pub struct UnitStatus {
     pub offset: String,
     /// Restarts since the start of its node.
     pub restarts: u64,
+    /// Milliseconds since an operator paused it; none if it is not paused.
+    pub paused_age_ms: Option<u64>,
     /// Why it last ended badly, or what it waits for; empty if nothing is wrong.
     pub last_error: String,
 }
@@ -118,6 +120,7 @@ fn status(unit: &UnitId, shown: Shown, lease: Option<&UnitSeen>, nodes: &[NodeIn
     };
     UnitStatus {
         pipeline: unit.pipeline.to_string(),
+        paused_age_ms: shown.paused_ms().map(|since| time_ms.saturating_sub(since)),
         node: shown.node,
         incarnation: holder.map_or_else(String::new, |(node, _)| node.incarnation.to_string()),
         state,

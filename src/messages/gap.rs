@@ -58,6 +58,12 @@ pub enum DetectorMessage {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "type", content = "body", rename_all = "snake_case")]
 pub enum CollectorMessage {
-    /// Look at the head now.
+    /// Look at the head now, and wake the detector.
     Poll {},
+    /// The same, by the word that every source actor knows.
+    Rescan {},
+    /// Ask the chain nothing more until told to, whatever happens to the node. Told twice, the first time counts.
+    Pause {},
+    /// Go on, at once.
+    Resume {},
 }

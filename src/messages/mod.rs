@@ -2,9 +2,10 @@
 //!
 //! | message | mailbox | sent by | read by |
 //! |---|---|---|---|
-//! | [`gap::CollectorMessage`] | `collector` | `gapless send` | Collector |
+//! | [`gap::CollectorMessage`] | `collector` | `gapless pause`, `resume`, `rescan`, `send` | Collector |
 //! | [`gap::DetectorMessage`] | `gap_detector` | Collector, `gapless blocks verify` | GapDetector |
 //! | [`gap::GapTask`] | `gap_fixer` (pool) | GapDetector, GapFixer (a remainder) | GapFixer |
+//! | [`tally::FeederMessage`] | `feeder` | `gapless pause`, `resume`, `rescan`, `send` | the self-test's feeder |
 //! | [`tally::TallyMessage`] | `tally_N` | the self-test's feeder, `gapless send` | Tally |
 
 pub mod block;

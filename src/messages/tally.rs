@@ -12,3 +12,15 @@ pub enum TallyMessage {
         n: u64,
     },
 }
+
+/// What the self-test's source is told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "type", content = "body", rename_all = "snake_case")]
+pub enum FeederMessage {
+    /// Look now whether there is something to send.
+    Rescan {},
+    /// Send nothing more until told to. Told twice, the first time counts.
+    Pause {},
+    /// Go on, at once.
+    Resume {},
+}

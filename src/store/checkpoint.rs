@@ -42,7 +42,7 @@ pub struct Shown {
 /// One sample of a checkpoint's past.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, serde::Deserialize)]
 pub struct Sample {
-    /// `acquire` or `sample`.
+    /// `acquire`, `sample`, or `rewind` (what stood before it).
     pub why: String,
     /// Commits at the time.
     pub seq: String,
@@ -56,6 +56,19 @@ pub struct Sample {
     pub offset: String,
     /// The actor's state (JSON).
     pub state: String,
+}
+
+impl Shown {
+    /// Server milliseconds since when an operator has it paused; none if it is not, or is no source.
+    pub fn paused_ms(&self) -> Option<u64> {
+        #[derive(serde::Deserialize)]
+        struct Pause {
+            #[serde(default)]
+            paused_ms: Option<u64>,
+        }
+        // A state of another form is not paused by anything that this release knows.
+        serde_json::from_str::<Pause>(&self.state).ok()?.paused_ms
+    }
 }
 
 impl Store {

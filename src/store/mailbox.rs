@@ -1,4 +1,4 @@
-//! Mailboxes from outside: sending with capacity and dedupe, looking, and the letters that were set aside.
+//! Mailboxes from outside: sending with capacity and dedupe, and looking.
 
 use redis::Value;
 
@@ -80,11 +80,6 @@ impl Store {
         self.range(link, &self.keys.mailbox(of), after, count).await
     }
 
-    /// Letters set aside behind `after`, oldest first, at most `count`.
-    pub async fn dead(&self, link: &Link, of: &Address, after: EntryId, count: u32) -> Result<Vec<Entry>, StoreError> {
-        self.range(link, &self.keys.dead(of), after, count).await
-    }
-
     /// Records of an output stream behind `after`, oldest first, at most `count`.
     pub async fn output(
         &self,
@@ -104,7 +99,13 @@ impl Store {
         }
     }
 
-    async fn range(&self, link: &Link, key: &str, after: EntryId, count: u32) -> Result<Vec<Entry>, StoreError> {
+    pub(super) async fn range(
+        &self,
+        link: &Link,
+        key: &str,
+        after: EntryId,
+        count: u32,
+    ) -> Result<Vec<Entry>, StoreError> {
         let mut cmd = redis::cmd("XRANGE");
         cmd.arg(key).arg(format!("({after}")).arg("+").arg("COUNT").arg(count);
         reply::entries("XRANGE", link.call("XRANGE", &cmd).await?)

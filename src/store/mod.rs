@@ -9,13 +9,15 @@
 //! | `lease` | a held unit: acquire, claim (fenced read), commit, release |
 //! | `turn` | the words of a turn: deliveries, fates, what a commit answered |
 //! | `effect` | the closed list of what a commit may do |
-//! | `mailbox` | sending from outside, looking, the dead letters |
+//! | `mailbox` | sending from outside, looking |
+//! | `dead` | the letters that were set aside: looking, retrying, dropping |
 //! | `format` | which formats this release reads and writes |
 //! | `membership` | who lives, who holds what |
 //! | `pool` | what the slots of a pool still owe |
 //! | `heights` | the held and parked heights, read page by page |
 //! | `view` | the heights as two plain keys, for others |
 //! | `checkpoint` | checkpoints and their history, for people |
+//! | `rewind` | a unit sent back by an operator |
 //! | `rights` | what the user must be allowed to do, and what it is not |
 //! | `status` | how far away Redis is, and whether what gapless needs works |
 //! | `scripts/` | the Lua of all of these |
@@ -24,6 +26,7 @@
 //! and searched exhaustively in `tests/model/`.
 
 pub mod checkpoint;
+pub mod dead;
 pub mod effect;
 pub mod error;
 pub mod format;
@@ -38,6 +41,7 @@ pub mod options;
 mod packed;
 pub mod pool;
 mod reply;
+pub mod rewind;
 pub mod rights;
 mod sabotage;
 mod script;

@@ -77,6 +77,15 @@ pub static HEARTBEAT: LazyLock<Script> =
 /// The fenced read.
 pub static READ: LazyLock<Script> =
     LazyLock::new(|| Script::new("read", Memory::Spared, &[FENCE, DELIVER, include_str!("scripts/read.lua")]));
+/// Sends a unit back to an earlier place.
+pub static REWIND: LazyLock<Script> =
+    LazyLock::new(|| Script::new("rewind", Memory::Spared, &[FENCE, include_str!("scripts/rewind.lua")]));
+/// Dead letters back into their mailbox.
+pub static RETRY: LazyLock<Script> =
+    LazyLock::new(|| Script::new("retry", Memory::Needed, &[FENCE, INTERVALS, include_str!("scripts/retry.lua")]));
+/// Dead letters thrown away.
+pub static DROP: LazyLock<Script> =
+    LazyLock::new(|| Script::new("drop", Memory::Spared, &[FENCE, include_str!("scripts/drop.lua")]));
 /// A message from outside.
 pub static SEND: LazyLock<Script> =
     LazyLock::new(|| Script::new("send", Memory::Needed, &[FENCE, include_str!("scripts/send.lua")]));

@@ -86,6 +86,15 @@ pub fn capacity(settings: &Settings, address: &Address) -> u64 {
     }
 }
 
+/// The actor of a pipeline that reads its source, and takes the orders to pause, resume and rescan.
+pub fn source(pipeline: &PipelineId) -> Address {
+    let actor = match pipeline.kind {
+        Kind::Blocks => "collector",
+        Kind::Selftest => "feeder",
+    };
+    Address::new(pipeline, actor)
+}
+
 /// The mailbox of the nth Tally.
 pub fn tally_name(n: u32) -> String {
     format!("tally_{n}")

@@ -10,7 +10,7 @@ use super::{names, oracle, world};
 
 const HEAD: u64 = 60;
 /// What `blocks status` says of a pipeline.
-const STATUS: [&str; 14] = [
+const STATUS: [&str; 15] = [
     "alarms",
     "asked_for",
     "chain_id",
@@ -22,6 +22,7 @@ const STATUS: [&str; 14] = [
     "oldest_parked_age_ms",
     "oldest_request_age_ms",
     "parked",
+    "paused_age_ms",
     "pipeline",
     "store",
     "wanted",

@@ -9,11 +9,15 @@ mod blocks_list;
 mod blocks_scan;
 mod docs;
 mod http;
+mod letters;
 mod mailboxes;
 #[path = "../pipeline/oracle.rs"]
 #[allow(dead_code)]
 mod oracle;
+mod outside;
+mod paused;
 mod reach;
+mod rewinds;
 mod rights;
 mod shapes;
 mod signals;

@@ -5,13 +5,14 @@ use serde_json::Value;
 use super::support::node::Workspace;
 use super::{QUIET, eventually, names, world};
 
-const UNIT: [&str; 12] = [
+const UNIT: [&str; 13] = [
     "commit_age_ms",
     "incarnation",
     "last_error",
     "lease_left_ms",
     "node",
     "offset",
+    "paused_age_ms",
     "pipeline",
     "restarts",
     "seq",

@@ -22,6 +22,7 @@ mod ranges;
 mod real_node;
 mod refusals;
 mod reorgs;
+mod rewinds;
 mod sim;
 mod trouble;
 mod verify;

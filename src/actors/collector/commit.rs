@@ -85,7 +85,7 @@ impl Collector {
         answer.map(drop)
     }
 
-    /// Takes out what is held from `lowest` upwards: after a rewind of this checkpoint, or an index changed by hand,
+    /// Takes out what is held from `lowest` upwards: after an index or a checkpoint was changed by hand,
     /// heights are held that the window knows nothing of. They are followed once more; their files are found.
     async fn make_way(&self, lowest: &BlockRef) -> Result<Effect, Error> {
         let (store, link) = (self.unit.lease.store(), self.unit.lease.link());

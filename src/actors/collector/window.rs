@@ -30,6 +30,14 @@ impl Window {
         self.hashes.get(usize::try_from(height.checked_sub(self.lowest)?).ok()?)
     }
 
+    /// Forgets `height` and what lies above it; all of it where nothing is left to stand on.
+    pub(super) fn keep_below(&mut self, height: Height) {
+        self.cut_from(height);
+        if self.hashes.is_empty() {
+            *self = Self::default();
+        }
+    }
+
     /// Forgets `height` and what lies above it.
     fn cut_from(&mut self, height: Height) {
         let keep = height.saturating_sub(self.lowest);

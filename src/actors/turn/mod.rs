@@ -8,6 +8,8 @@ mod brought;
 pub mod crash;
 mod error;
 mod message;
+mod pause;
+pub mod rewind;
 mod unit;
 
 use std::sync::Arc;
@@ -18,6 +20,7 @@ use futures_util::future::LocalBoxFuture;
 
 pub use brought::Brought;
 pub use error::{Error, Reaction};
+pub use pause::{Order, paused_after};
 pub use unit::{Claimed, Exit, Unit};
 
 /// The wish for a turn. It carries nothing: a turn decides from what is stored, never from a hint.

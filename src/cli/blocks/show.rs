@@ -8,7 +8,7 @@ use super::index::{self, Index, Request};
 use super::{Chosen, Desk, Exit, fault};
 use crate::cli::output::{self, say};
 use crate::cli::words::{self, count, grouped};
-use crate::ids::RandomId;
+use crate::ids::{RandomId, UnitId};
 use crate::messages::block::BlockHash;
 use crate::messages::facts::AlarmNote;
 use crate::messages::heights::{Height, HeightRange, HeightSet};
@@ -38,16 +38,25 @@ pub(super) async fn status(desk: &Desk, chosen: &[Chosen]) -> Result<Exit, Exit>
     Ok(Exit::good())
 }
 
-/// What the detector has asked for, and the time that ages count from.
+/// What the detector has asked for, since when the collector is paused, and the time that ages count from.
 struct Asked {
     requests: Vec<Request>,
+    paused_ms: Option<u64>,
     now_ms: u64,
 }
 
 impl Asked {
     async fn read(desk: &Desk, chosen: &Chosen) -> Result<Self, Exit> {
         let requests = index::requests(desk, chosen).await?;
-        Ok(Self { requests, now_ms: desk.store.now_ms(&desk.link).await.map_err(fault)? })
+        let collector = UnitId::exclusive(&chosen.pipeline, "collector");
+        let shown = desk.store.checkpoint(&desk.link, &collector).await.map_err(fault)?;
+        let paused_ms = shown.and_then(|shown| shown.paused_ms());
+        Ok(Self { requests, paused_ms, now_ms: desk.store.now_ms(&desk.link).await.map_err(fault)? })
+    }
+
+    /// How long the collector has been paused, if it is.
+    fn paused_age_ms(&self) -> Option<u64> {
+        self.paused_ms.map(|since| self.now_ms.saturating_sub(since))
     }
 
     /// Missing heights that are asked for.
@@ -71,6 +80,7 @@ fn status_json(index: &Index, chosen: &Chosen, asked: &Asked) -> serde_json::Val
         "pipeline": chosen.pipeline.to_string(),
         "chain_id": index.chain_id,
         "store": chosen.section.store.display().to_string(),
+        "paused_age_ms": asked.paused_age_ms(),
         "head": index.head,
         "finalized": index.finalized,
         "alarms": index.alarms,
@@ -94,6 +104,9 @@ fn oldest_parked(index: &Index, now_ms: u64) -> Option<u64> {
 fn status_text(index: &Index, chosen: &Chosen, asked: &Asked) {
     let row = |name: &str, value: String, words: String| say(format!("  {name:<10} {value:>16}  {words}").trim_end());
     say(&format!("{}  ({})", chosen.pipeline, chosen.section.store.display()));
+    if let Some(ms) = asked.paused_age_ms() {
+        row("paused", words::age(ms), format!("by an operator; to go on: gapless resume {}", chosen.pipeline));
+    }
     let Some(wanted) = index.wanted(chosen) else {
         say("  nothing yet: no collector has seen the chain");
         return;
