@@ -94,7 +94,7 @@ impl GapFixer {
     async fn take_turn(self) -> Result<Turn, Error> {
         let claimed = self.unit.claim::<GapTask>(bury).await?;
         let Some((_, GapTask::Fill { range, tries })) = claimed.messages.first().cloned() else {
-            return Ok(Turn::Idle);
+            return Ok(claimed.idle(&self.unit));
         };
         let Some(finalized) = self.finalized().await? else {
             // The Collector must see the chain first; until then the task waits.
@@ -180,16 +180,14 @@ impl GapFixer {
     /// Commits what was caught. A link that disagrees takes the edge block out of the catch, and the rest goes on.
     async fn settle(&self, task: Task, mut catch: Catch, claimed: &Claimed<GapTask>) -> Result<(), Error> {
         catch.drop_unlinked();
-        let (mut overlaps, mut paused) = (0, false);
+        let mut overlaps = 0;
         loop {
             let missing = self.missing(task.work).await?;
             let plan = plan(task, &catch, &missing, self.plan.tries_max);
-            if plan.resend.is_some() && !paused {
-                self.pause(task.tries).await;
-                paused = true;
-            }
+            // The pool must not spin on a height that nobody has, and the slot is for others meanwhile.
+            let pause = plan.resend.is_some().then(|| self.pause(task.tries));
             let plan = plan.and_rest(task);
-            match self.unit.commit(&self.commit_of(task.range, &plan, claimed)?).await {
+            match self.unit.commit(&self.commit_of(task.range, &plan, pause, claimed)?).await {
                 Ok(_) => {
                     self.tell(&plan, &catch);
                     return Ok(());
@@ -222,30 +220,28 @@ impl GapFixer {
         }
     }
 
-    /// Waits before a task is tried again: the pool must not spin on a height that nobody has.
-    async fn pause(&self, tries: u32) {
+    /// How long it takes until a task is tried again.
+    fn pause(&self, tries: u32) -> Duration {
         let pause = self.plan.pause_min.saturating_mul(1 << tries.min(16)).min(self.plan.pause_max);
-        // A node that drains does not wait; the next holder of the task will.
-        let nap = tokio::time::sleep(pause.mul_f64(rand::random_range(0.5..=1.0)));
-        tokio::pin!(nap);
-        while !self.unit.is_draining() {
-            tokio::select! {
-                () = &mut nap => return,
-                () = self.unit.bell.notified() => {}
-            }
-        }
+        pause.mul_f64(rand::random_range(0.5..=1.0))
     }
 
-    fn commit_of(&self, range: HeightRange, plan: &Plan, claimed: &Claimed<GapTask>) -> Result<Commit, Error> {
+    fn commit_of(
+        &self,
+        range: HeightRange,
+        plan: &Plan,
+        pause: Option<Duration>,
+        claimed: &Claimed<GapTask>,
+    ) -> Result<Commit, Error> {
         let mut effects: Vec<Effect> = plan.merge.iter().cloned().map(Effect::Merge).collect();
         let park = |(range, reason): &(HeightRange, String)| Effect::Park { range: *range, reason: reason.clone() };
         effects.extend(plan.park.iter().map(park));
         if let Some((range, tries)) = plan.resend {
             let message = Outgoing::new(&GapTask::Fill { range, tries })?;
-            effects.push(Effect::Send {
-                to: self.unit.address("gap_fixer"),
-                capacity: self.plan.capacity,
-                messages: vec![message],
+            let to = self.unit.address("gap_fixer");
+            effects.push(match pause {
+                Some(after) => Effect::Again { of: to, after, message },
+                None => Effect::Send { to, capacity: self.plan.capacity, messages: vec![message] },
             });
         }
         effects.push(Effect::Cover { range, resent: plan.resend.iter().map(|(range, _)| *range).collect() });

@@ -68,6 +68,7 @@ pub(super) fn table(mailboxes: &[MailboxStatus]) -> String {
         ("WAITING", Side::Right),
         ("CAPACITY", Side::Right),
         ("OLDEST", Side::Right),
+        ("LATER", Side::Right),
         ("DEAD", Side::Right),
         ("", Side::Left),
     ];
@@ -78,11 +79,20 @@ pub(super) fn table(mailboxes: &[MailboxStatus]) -> String {
             mailbox.waiting.to_string(),
             mailbox.capacity.to_string(),
             maybe_age(mailbox.oldest_age_ms),
+            later(mailbox),
             mailbox.dead.to_string(),
             plain(&mailbox.fault),
         ]);
     }
     table.render()
+}
+
+/// Entries that come again later, and when the next does.
+fn later(mailbox: &MailboxStatus) -> String {
+    match mailbox.next_later_ms {
+        Some(ms) => format!("{} in {}", mailbox.later, age(ms)),
+        None => mailbox.later.to_string(),
+    }
 }
 
 async fn list(reach: &Reach, json: bool) -> Result<Exit, StoreError> {

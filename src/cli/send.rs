@@ -89,7 +89,8 @@ pub(super) async fn send(
         Ok(Sent::As(entry)) => (Some(entry.to_string()), false),
         Ok(Sent::Before) => (None, dedupe.is_some()),
         Err(StoreError::Full { .. }) => {
-            let waiting = reach.store.depth(&reach.link, to).await?.entries;
+            let depth = reach.store.depth(&reach.link, to).await?;
+            let waiting = depth.entries + depth.later;
             return Ok(Exit::missing(&format!("mailbox is full ({waiting} of capacity {capacity}); try again later")));
         }
         Err(error) => return Err(error),

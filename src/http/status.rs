@@ -88,6 +88,10 @@ pub struct MailboxStatus {
     pub mailbox: String,
     /// Entries that wait.
     pub waiting: u64,
+    /// Entries of a pool that come again later; they take room too.
+    pub later: u64,
+    /// Milliseconds until the next of those comes; none if there is none.
+    pub next_later_ms: Option<u64>,
     /// Entries that senders leave room for.
     pub capacity: u64,
     /// Milliseconds since the oldest of them was sent; none if nothing waits.
@@ -180,12 +184,14 @@ async fn mailboxes(
         let (depth, fault) = match store.depth(link, &address).await {
             Ok(depth) => (depth, String::new()),
             // One broken key must not hide all the others.
-            Err(StoreError::Refused { reason, .. }) => (Depth { entries: 0, oldest: None, dead: 0 }, reason),
+            Err(StoreError::Refused { reason, .. }) => (Depth::default(), reason),
             Err(error) => return Err(error),
         };
         Ok(MailboxStatus {
             mailbox: address.to_string(),
             waiting: depth.entries,
+            later: depth.later,
+            next_later_ms: depth.next_ms.map(|due| due.saturating_sub(time_ms)),
             capacity: wiring::capacity(settings, &address),
             oldest_age_ms: depth.oldest.map(|id| time_ms.saturating_sub(id.ms)),
             dead: depth.dead,

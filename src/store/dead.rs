@@ -73,7 +73,7 @@ impl Store {
         capacity: u64,
         letters: &[Letter],
     ) -> Result<Retried, StoreError> {
-        let keys = [self.keys.dead(of), self.keys.mailbox(of), self.keys.parked(&of.pipeline)];
+        let keys = [self.keys.dead(of), self.keys.mailbox(of), self.keys.parked(&of.pipeline), self.keys.later(of)];
         let (mut done, mut rest) = (Retried::default(), letters.to_vec());
         while !rest.is_empty() && !done.is_full {
             let chunk = &rest[..rest.len().min(LETTERS_MAX)];

@@ -1,5 +1,7 @@
 //! The closed list of what a commit may do, and how it is written down for the script.
 
+use std::time::Duration;
+
 use serde::Serialize;
 
 use super::error::StoreError;
@@ -58,6 +60,17 @@ pub enum Effect {
         output: String,
         /// The records, in order.
         records: Vec<Fields>,
+    },
+    /// Lets the entry that this commit acknowledges come again after a while, in place of sending it on: only in a pool,
+    /// whose order nobody relies on. It keeps its fields, its first id and its attempts, and counts as one of the
+    /// mailbox's entries; the slot is free meanwhile.
+    Again {
+        /// The pool's mailbox.
+        of: Address,
+        /// After how long, by the server's clock; at most 300 s.
+        after: Duration,
+        /// The type and body that it comes with.
+        message: Outgoing,
     },
     /// Sets an entry aside, with its reason.
     Bury {
@@ -160,6 +173,7 @@ impl Commit {
             | Effect::Park { .. }
             | Effect::Unpark { .. }
             | Effect::Cover { .. }
+            | Effect::Again { .. }
             | Effect::Put { .. }
             | Effect::Publish { .. } => false,
         })
@@ -193,10 +207,16 @@ impl<'a> Encoder<'a> {
         let (held, parked) = (self.names.held(self.pipeline), self.names.parked(self.pipeline));
         match effect {
             Effect::Send { to, capacity, messages } => {
-                self.send(self.names.mailbox(to), *capacity, messages)?;
+                self.send(to, *capacity, messages)?;
             }
             Effect::Append { output, records } => {
                 self.append(self.names.output(self.pipeline, output), 0, records)?;
+            }
+            Effect::Again { of, after, message } => {
+                let size = message.kind.len() + message.body.len();
+                bound("an entry", size, self.limits.entry_bytes_max, "mailbox.entry_bytes_max")?;
+                let (later, after) = (self.key(self.names.later(of)), after.as_millis().to_string());
+                self.op("again", &[&later, &after, &message.kind, &message.body]);
             }
             Effect::Bury { of, fields } => {
                 let (key, capacity) = (self.names.dead(of), self.limits.dead_letters_max);
@@ -248,10 +268,11 @@ impl<'a> Encoder<'a> {
     }
 
     /// As an append of what [`Outgoing::fields`] says, without making those fields first: a feeder sends hundreds.
-    fn send(&mut self, key: String, capacity: u64, messages: &[Outgoing]) -> Result<(), StoreError> {
+    fn send(&mut self, to: &Address, capacity: u64, messages: &[Outgoing]) -> Result<(), StoreError> {
         let names = [b"type".as_slice(), b"body".as_slice()];
         let named = names.iter().map(|name| name.len()).sum::<usize>();
-        self.head(key, capacity, messages.len(), 5 * messages.len());
+        let (key, later) = (self.names.mailbox(to), self.names.later(to));
+        self.head(key, capacity, Some(later), (messages.len(), 5 * messages.len()));
         for message in messages {
             let size = named + message.kind.len() + message.body.len();
             bound("an entry", size, self.limits.entry_bytes_max, "mailbox.entry_bytes_max")?;
@@ -274,7 +295,7 @@ impl<'a> Encoder<'a> {
 
     fn put_entries(&mut self, key: String, capacity: u64, entries: &[Fields]) {
         let count: usize = entries.iter().map(|fields| 1 + 2 * fields.len()).sum();
-        self.head(key, capacity, entries.len(), count);
+        self.head(key, capacity, None, (entries.len(), count));
         for fields in entries {
             self.number(2 * fields.len() as u64);
             for (name, value) in fields {
@@ -284,14 +305,16 @@ impl<'a> Encoder<'a> {
         }
     }
 
-    /// What stands before the entries of an append; `count` is the number of arguments that they take.
-    fn head(&mut self, key: String, capacity: u64, entries: usize, count: usize) {
-        let key = self.key(key);
-        self.args.reserve(5 + count);
+    /// What stands before the entries of an append; `count` is the number of arguments that they take. Entries of `later`
+    /// take room as well.
+    fn head(&mut self, key: String, capacity: u64, later: Option<String>, (entries, count): (usize, usize)) {
+        let (key, later) = (self.key(key), later.map_or_else(|| "0".to_owned(), |later| self.key(later)));
+        self.args.reserve(6 + count);
         self.text("send");
-        self.number((3 + count) as u64);
+        self.number((4 + count) as u64);
         self.text(&key);
         self.number(capacity);
+        self.text(&later);
         self.number(entries as u64);
     }
 

@@ -63,6 +63,11 @@ impl Keys {
         self.of(&address.pipeline, &format!("in:{}", address.actor))
     }
 
+    /// Sorted set: entries of a pool that come again later, by server milliseconds.
+    pub fn later(&self, address: &Address) -> String {
+        self.of(&address.pipeline, &format!("later:{}", address.actor))
+    }
+
     /// Stream: what was set aside from a mailbox.
     pub fn dead(&self, address: &Address) -> String {
         self.of(&address.pipeline, &format!("dead:{}", address.actor))

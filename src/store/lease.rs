@@ -187,7 +187,8 @@ impl Lease {
         let count = if self.mail == Mail::Owed { 0 } else { limits.turn_entries_max };
         args.push(count.to_string().into_bytes());
         args.push(limits.turn_bytes_max.to_string().into_bytes());
-        let keys = [self.store.keys.checkpoint(&self.unit), self.store.keys.mailbox(&address(&self.unit))];
+        let (names, address) = (&self.store.keys, address(&self.unit));
+        let keys = [names.checkpoint(&self.unit), names.mailbox(&address), names.later(&address)];
         let Answered { mut row, resent, settled: _settled, .. } = self.fenced(&script::READ, &keys, &args).await?;
         match row.text()?.as_str() {
             "OK" => {}
@@ -199,7 +200,8 @@ impl Lease {
         }
         let delivered = row.number()? == 1;
         let (failed, unfinished, fault) = (row.number()?, row.number()?, row.text()?);
-        let delivery = Arc::new(Delivery { entries: row.entries()?, failed, unfinished, fault });
+        let (entries, next_ms) = (row.entries()?, row.text()?.parse().ok());
+        let delivery = Arc::new(Delivery { entries, failed, unfinished, fault, next_ms });
         if delivered {
             let mut inner = self.lock();
             inner.held.tip = new;
@@ -235,7 +237,7 @@ impl Lease {
             // What a repeat delivers is not covered: an earlier copy may yet run in another history.
             Committed::Now if !resent => {
                 let (failed, unfinished, fault) = (row.number()?, row.number()?, row.text()?);
-                Some(Delivery { entries: row.entries()?, failed, unfinished, fault })
+                Some(Delivery { entries: row.entries()?, failed, unfinished, fault, next_ms: None })
             }
             Committed::Now | Committed::Before => None,
         };

@@ -20,11 +20,15 @@ pub enum Sent {
 }
 
 /// How a mailbox stands.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Depth {
     /// Entries that wait.
     pub entries: u64,
-    /// The oldest of them, if any; its milliseconds tell its age.
+    /// Entries of a pool that come again later; they take room as the others do.
+    pub later: u64,
+    /// Server milliseconds at which the next of those comes.
+    pub next_ms: Option<u64>,
+    /// The oldest of those that wait, if any; its milliseconds tell its age.
     pub oldest: Option<EntryId>,
     /// Entries set aside.
     pub dead: u64,
@@ -44,7 +48,7 @@ impl Store {
         let limits = &link.options().limits;
         let size = message.kind.len() + message.body.len() + dedupe.map_or(0, str::len);
         bound("the message", size, limits.entry_bytes_max, "mailbox.entry_bytes_max")?;
-        let keys = [self.keys.mailbox(to), self.keys.dedupe(to)];
+        let keys = [self.keys.mailbox(to), self.keys.dedupe(to), self.keys.later(to)];
         let mut args: Vec<Vec<u8>> = [
             capacity.to_string(),
             dedupe.unwrap_or("").to_owned(),
@@ -72,7 +76,23 @@ impl Store {
         let entries = self.length(link, &self.keys.mailbox(of)).await?;
         let dead = self.length(link, &self.keys.dead(of)).await?;
         let oldest = self.range(link, &self.keys.mailbox(of), EntryId::ZERO, 1).await?.first().map(|e| e.id);
-        Ok(Depth { entries, oldest, dead })
+        let (later, next_ms) = self.put_off(link, of).await?;
+        Ok(Depth { entries, later, next_ms, oldest, dead })
+    }
+
+    /// How many entries come again later, and when the next does.
+    async fn put_off(&self, link: &Link, of: &Address) -> Result<(u64, Option<u64>), StoreError> {
+        let key = self.keys.later(of);
+        let count = reply::text("ZCARD", link.call("ZCARD", redis::cmd("ZCARD").arg(&key)).await?)?;
+        let count = count.parse().unwrap_or(0);
+        if count == 0 {
+            return Ok((0, None));
+        }
+        let mut cmd = redis::cmd("ZRANGEBYSCORE");
+        cmd.arg(&key).arg("-inf").arg("+inf").arg("WITHSCORES").arg("LIMIT").arg(0).arg(1);
+        let mut row = Row::new("ZRANGEBYSCORE", link.call("ZRANGEBYSCORE", &cmd).await?)?;
+        let _member = row.value().ok();
+        Ok((count, row.text().ok().and_then(|due| due.parse().ok())))
     }
 
     /// Entries of a mailbox behind `after`, oldest first, at most `count`.

@@ -60,6 +60,7 @@ impl Script {
 const FENCE: &str = include_str!("scripts/fence.lua");
 const DELIVER: &str = include_str!("scripts/deliver.lua");
 const INTERVALS: &str = include_str!("scripts/intervals.lua");
+const LATER: &str = include_str!("scripts/later.lua");
 const COMMIT_BODY: &str = include_str!("scripts/commit.lua");
 
 /// Takes a lease.
@@ -76,7 +77,7 @@ pub static HEARTBEAT: LazyLock<Script> =
     LazyLock::new(|| Script::new("heartbeat", Memory::Spared, &[FENCE, include_str!("scripts/heartbeat.lua")]));
 /// The fenced read.
 pub static READ: LazyLock<Script> =
-    LazyLock::new(|| Script::new("read", Memory::Spared, &[FENCE, DELIVER, include_str!("scripts/read.lua")]));
+    LazyLock::new(|| Script::new("read", Memory::Spared, &[FENCE, DELIVER, LATER, include_str!("scripts/read.lua")]));
 /// Sends a unit back to an earlier place.
 pub static REWIND: LazyLock<Script> =
     LazyLock::new(|| Script::new("rewind", Memory::Spared, &[FENCE, include_str!("scripts/rewind.lua")]));
@@ -94,7 +95,7 @@ pub static VIEW: LazyLock<Script> =
     LazyLock::new(|| Script::new("view", Memory::Needed, &[FENCE, include_str!("scripts/view.lua")]));
 /// The commit that appends: refused as a whole when Redis is out of memory.
 pub static COMMIT: LazyLock<Script> =
-    LazyLock::new(|| Script::new("commit", Memory::Needed, &[FENCE, DELIVER, INTERVALS, COMMIT_BODY]));
+    LazyLock::new(|| Script::new("commit", Memory::Needed, &[FENCE, DELIVER, LATER, INTERVALS, COMMIT_BODY]));
 /// The commit without appends: goes on when Redis is out of memory.
 pub static COMMIT_SPARED: LazyLock<Script> =
-    LazyLock::new(|| Script::new("commit", Memory::Spared, &[FENCE, DELIVER, INTERVALS, COMMIT_BODY]));
+    LazyLock::new(|| Script::new("commit", Memory::Spared, &[FENCE, DELIVER, LATER, INTERVALS, COMMIT_BODY]));

@@ -80,6 +80,7 @@ impl Store {
             self.keys.expiry(&unit),
             self.keys.history(&unit),
             self.keys.mailbox(&address),
+            self.keys.later(&address),
             self.keys.dead(&address),
             self.keys.dedupe(&address),
             self.keys.output(pipeline, "trial"),

@@ -35,6 +35,8 @@ pub struct Delivery {
     pub unfinished: u64,
     /// Why the last of the failed turns failed.
     pub fault: String,
+    /// Of a pool that has nothing to serve: milliseconds until an entry that was put off comes again.
+    pub next_ms: Option<u64>,
 }
 
 /// What a commit answered.

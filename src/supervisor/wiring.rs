@@ -29,7 +29,7 @@ use super::placement::Placement;
 const DETECT_AGAIN: Duration = Duration::from_millis(200);
 /// The pause before a height that could not be had is tried again; it doubles.
 const FIX_PAUSE_MIN: Duration = Duration::from_millis(200);
-/// The longest such pause: it holds a slot of the pool.
+/// The longest such pause. The task waits beside the pool and holds no slot.
 const FIX_PAUSE_MAX: Duration = Duration::from_secs(5);
 
 /// Every actor address of the configuration, in order: what `--only`, `mailbox` and `send` may name.

@@ -130,7 +130,8 @@ impl Site {
 
     /// Entries that wait for the actor.
     async fn waiting<S: Subject>(&self) -> u64 {
-        self.store.depth(&self.direct, &self.address(S::ACTOR)).await.expect("a depth").entries
+        let depth = self.store.depth(&self.direct, &self.address(S::ACTOR)).await.expect("a depth");
+        depth.entries + depth.later
     }
 
     async fn dead<S: Subject>(&self) -> u64 {

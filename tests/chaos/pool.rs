@@ -122,7 +122,8 @@ impl Fleet {
     }
 
     fn waiting(&self) -> u64 {
-        redis::from_redis_value(self.redis().command(&["XLEN", &key("in:gap_fixer")])).expect("a length")
+        let count = |args: &[&str]| -> u64 { redis::from_redis_value(self.redis().command(args)).expect("a count") };
+        count(&["XLEN", &key("in:gap_fixer")]) + count(&["ZCARD", &key("later:gap_fixer")])
     }
 
     fn index(&self, last: u64) -> Index {

@@ -13,6 +13,7 @@ mod detector;
 mod faults;
 mod finality;
 mod hints;
+mod later;
 mod oracle;
 mod order;
 mod orders;

@@ -8,8 +8,8 @@ use serde_json::Value;
 
 use crate::oracle;
 use crate::sim::{Sim, plan};
-use crate::support::node::poll;
-use crate::world::{World, pipeline};
+use crate::support::node::{Node, poll};
+use crate::world::{CONFIRMATIONS, World, pipeline};
 
 const HEAD: u64 = 1_200;
 const UNIT: &str = "blocks.main/collector";
@@ -30,6 +30,14 @@ fn state(world: &World) -> Value {
     if shown.code == 0 { shown.json()["state"].clone() } else { Value::Null }
 }
 
+/// How many blocks a node says it has found in the store.
+fn found(node: &Node) -> u64 {
+    let lines = node.lines();
+    let said = lines.iter().filter(|line| line.contains("blocks that stood in the store are held again"));
+    let count = |line: &String| line.split("adopted=").nth(1)?.split(' ').next()?.parse::<u64>().ok();
+    said.map(|line| count(line).unwrap_or_else(|| panic!("no count in {line}"))).sum()
+}
+
 /// Waits until the rewind was carried out and everything is held again.
 #[track_caller]
 fn wait_again(world: &World, hi: u64) {
@@ -44,10 +52,13 @@ fn wait_again(world: &World, hi: u64) {
 fn a_thousand_heights_are_collected_again_and_none_is_doubled() {
     let sim = Sim::start(plan(31, HEAD));
     let world = World::new(&pipeline("main", &[&sim.url], "0", ""));
-    let nodes = [world.space.started("a", &[]), world.space.started("b", &[])];
+    let debug = ["--log-level", "info,gapless::actors=debug"];
+    let nodes = [world.space.started("a", &debug), world.space.started("b", &debug)];
     world.wait_held("main", &[(0, HEAD)]);
     oracle::assert_whole(&world.redis, "main", &world.store("main"), &sim.truth, 0, HEAD);
     let before = on_disk(&world.store("main"));
+    // The chain is away, so that it is seen what is taken out, and what is found without it.
+    sim.control.set_outage(true);
     let done = world.space.run(&["checkpoint", "rewind", UNIT, "--by", "1000", "--yes", "--json"]);
     assert_eq!((done.code, done.err.as_str()), (0, ""), "{done:?}");
     let done = done.json();
@@ -55,15 +66,20 @@ fn a_thousand_heights_are_collected_again_and_none_is_doubled() {
         (&done["from"], &done["again_from"], &done["count"]),
         (&HEAD.into(), &(HEAD - 999).into(), &1000.into())
     );
+    world.wait_held("main", &[(0, HEAD - CONFIRMATIONS)]);
+    // Every final height was taken out, and found in the store once.
+    let all_found = || nodes.iter().map(found).sum::<u64>();
+    poll("the blocks that were found", || (all_found() == 1000 - CONFIRMATIONS).then_some(()));
+    sim.control.set_outage(false);
     wait_again(&world, HEAD);
     let said = format!("range={}..{HEAD}", HEAD - 999);
-    let obeyed = |node: &crate::support::node::Node| {
+    let obeyed = |node: &Node| {
         node.lines().iter().any(|line| line.contains("these heights are collected again") && line.contains(&said))
     };
     assert!(nodes.iter().any(obeyed), "nobody took {said} out");
     oracle::assert_whole(&world.redis, "main", &world.store("main"), &sim.truth, 0, HEAD);
     assert_eq!(on_disk(&world.store("main")), before, "files that stood there were found");
-    assert_eq!(oracle::parked(&world.redis, "main"), []);
+    assert_eq!((oracle::parked(&world.redis, "main"), all_found()), (vec![], 1000 - CONFIRMATIONS));
     let verify = world.space.run(&["blocks", "verify"]);
     assert_eq!((verify.code, verify.out.as_str()), (0, "1,201 heights, 0..1200: all held, whole and linked\n"));
 }

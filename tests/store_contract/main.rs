@@ -9,6 +9,7 @@ mod durability;
 mod failovers;
 mod fences;
 mod heights;
+mod later;
 mod letters;
 mod links;
 mod mailboxes;

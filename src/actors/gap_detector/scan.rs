@@ -25,7 +25,8 @@ impl GapDetector {
     pub(super) async fn look(&self, mut before: DetectorState, wanted: HeightRange) -> Result<Decision, Error> {
         let (store, link) = (self.unit.lease.store(), self.unit.lease.link());
         let mailbox = self.unit.address("gap_fixer");
-        let waiting = store.depth(link, &mailbox).await?.entries;
+        let depth = store.depth(link, &mailbox).await?;
+        let waiting = depth.entries + depth.later;
         let room = usize::try_from(self.plan.capacity.saturating_sub(waiting)).unwrap_or(usize::MAX);
         let now_ms = store.now_ms(link).await?;
         let room = room.min(REQUESTS_MAX);

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use serde::de::DeserializeOwned;
 use tokio::sync::Notify;
 
+use super::Turn;
 use super::crash::{self, CrashPoint};
 use super::error::Error;
 use super::message::parse;
@@ -71,12 +72,19 @@ pub struct Claimed<M> {
     pub messages: Vec<(EntryId, M)>,
     /// Acknowledges exactly these.
     pub ack: Ack,
+    /// Nothing waits in a pool, but an entry that was put off comes again after so long.
+    pub next: Option<Duration>,
 }
 
 impl<M> Claimed<M> {
     /// Whether nothing waits.
     pub fn is_empty(&self) -> bool {
         self.messages.is_empty()
+    }
+
+    /// How the turn ends that found nothing waiting.
+    pub fn idle(&self, unit: &Unit) -> Turn {
+        self.next.map_or(Turn::Idle, |next| Turn::IdleFor(next.min(unit.idle_pause())))
     }
 }
 
@@ -243,7 +251,8 @@ impl Unit {
             let delivery = self.asking(self.lease.claim()).await?;
             self.progress();
             let Some(first) = delivery.entries.first() else {
-                return Ok(Claimed { messages: Vec::new(), ack: Ack::Nothing });
+                let next = delivery.next_ms.map(Duration::from_millis);
+                return Ok(Claimed { messages: Vec::new(), ack: Ack::Nothing, next });
             };
             self.point(CrashPoint::AfterClaim).await;
             let parsed = parse::<M>(first);
@@ -367,5 +376,5 @@ fn readable<M: DeserializeOwned>(delivery: &Delivery) -> Claimed<M> {
         delivery.entries.iter().map_while(|entry| parse(entry).ok().map(|message| (entry.id, message))).collect();
     let ack =
         messages.last().map_or(Ack::Nothing, |(last, _)| Ack::Through { last: *last, count: messages.len() as u64 });
-    Claimed { messages, ack }
+    Claimed { messages, ack, next: None }
 }

@@ -15,7 +15,7 @@ if refused then
 end
 
 -- Step 1: judge everything, write nothing. Interval effects are planned in an overlay.
-local puts, publishes, covers, grown = {}, {}, {}, {}
+local puts, publishes, covers, grown, again = {}, {}, {}, {}, nil
 -- What is appended: the key, and the places of the first and last field in ARGV. Three flat lists, because a table for
 -- each of hundreds of entries is a tenth of the time of a commit that sends.
 local append_keys, append_from, append_to = {}, {}, {}
@@ -38,17 +38,19 @@ local function target_or_broken(key)
   end
 end
 
--- key, capacity (0 = none), entries, then for each: number of fields and values, fields and values.
+-- key, capacity (0 = none), entries that come again later there (0 = none), entries, then for each: number of fields and
+-- values, fields and values.
 function judge.send(at)
-  local key, capacity, n = KEYS[tonumber(ARGV[at])], tonumber(ARGV[at + 1]), tonumber(ARGV[at + 2])
+  local key, capacity, n = KEYS[tonumber(ARGV[at])], tonumber(ARGV[at + 1]), tonumber(ARGV[at + 3])
+  local later = KEYS[tonumber(ARGV[at + 2])]
   local broken = target_or_broken(key)
   if broken then return broken end
   if capacity > 0 and n > 0 then
-    local g = grown[key] or { sends = 0, capacity = capacity }
+    local g = grown[key] or { sends = 0, capacity = capacity, later = later }
     g.sends = g.sends + n
     grown[key] = g
   end
-  local pos = at + 3
+  local pos = at + 4
   for _ = 1, n do
     local len = tonumber(ARGV[pos])
     if len > VALUES_MAX or len < 2 then
@@ -109,6 +111,14 @@ function judge.cover(at, count)
   return intervals_or_broken(held) or intervals_or_broken(parked)
 end
 
+-- later, delay ms, type, body: the entry that is acknowledged comes again.
+function judge.again(at)
+  local later = KEYS[tonumber(ARGV[at])]
+  local broken = wrong_type(later, 'zset', 'a sorted set')
+  if broken then return broken end
+  again = { later = later, delay = math.min(tonumber(ARGV[at + 1]), DELAY_MAX_MS), kind = ARGV[at + 2], body = ARGV[at + 3] }
+end
+
 -- key, field, value
 function judge.put(at)
   local key = KEYS[tonumber(ARGV[at])]
@@ -148,11 +158,30 @@ if ack ~= '' and not exclusive then
   end
 end
 
+if again then
+  if ack == '' or exclusive then
+    return { 'BROKEN', KEYS[2], 'only the entry in hand of a pool can come again later' }
+  end
+  local entry, past = redis.call('XRANGE', KEYS[2], ack, ack)[1], { failed = 0, unfinished = 0, fault = '' }
+  if not entry then
+    return { 'MOVED', ck[3] or '', ck[4] or '0' }
+  end
+  local att = redis.call('HMGET', KEYS[1], 'head', 'failed', 'unfinished', 'fault')
+  if att[1] == ack then
+    past = { failed = tonumber(att[2] or '0'), unfinished = tonumber(att[3] or '0'), fault = att[4] or '' }
+  end
+  again.member = put_off(entry, again.kind, again.body, past)
+end
+
 -- Room: what counts is the net growth of each mailbox, and full is judged before the turn.
 for key, g in pairs(grown) do
   local growth = g.sends
-  if key == KEYS[2] then growth = growth - tonumber(ARGV[8]) end
-  if growth > 0 and redis.call('XLEN', key) >= g.capacity then
+  if key == KEYS[2] then growth = growth - tonumber(ARGV[8]) + (again and 1 or 0) end
+  local later = growth > 0 and g.later and redis.pcall('ZCARD', g.later) or 0
+  if type(later) == 'table' then
+    return { 'BROKEN', g.later, later.err }
+  end
+  if growth > 0 and redis.call('XLEN', key) + later >= g.capacity then
     return { 'FULL', key }
   end
 end
@@ -186,6 +215,7 @@ if ack ~= '' then
   end
 end
 local now = now_ms()
+if again then redis.call('ZADD', again.later, num(now + again.delay), again.member) end
 local seq = num(tonumber(ck[4] or '0') + 1)
 local fields = { 'tip', ARGV[4], 'seq', seq, 'offset', offset, 'time', num(now) }
 if ack ~= '' then

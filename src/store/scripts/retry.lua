@@ -1,4 +1,5 @@
--- Moves dead letters back to the end of their mailbox. KEYS: 1 dead letters, 2 mailbox, 3 parked heights.
+-- Moves dead letters back to the end of their mailbox. KEYS: 1 dead letters, 2 mailbox, 3 parked heights,
+-- 4 entries that come again later.
 -- ARGV: 1 capacity of the mailbox   2 how the reason begins under which a task's heights were parked
 --   3 intervals that may be looked at   then for each letter: id, lowest and highest height of its task ('' = no task)
 -- Answers { 'OK', moved, gone, why it stopped, height } or BROKEN: nothing has changed. It stopped because all were
@@ -10,7 +11,7 @@
 -- count for an id that it no longer has. Heights that were parked because the task was set aside are let go.
 local dead, mailbox, parked = KEYS[1], KEYS[2], KEYS[3]
 local broken = wrong_type(dead, 'stream', 'a stream') or wrong_type(mailbox, 'stream', 'a stream')
-  or wrong_type(parked, 'zset', 'a sorted set')
+  or wrong_type(parked, 'zset', 'a sorted set') or wrong_type(KEYS[4], 'zset', 'a sorted set')
 if broken then
   return broken
 end
@@ -39,7 +40,7 @@ end
 local function entry_of(fields)
   local entry = {}
   for f = 1, #fields, 2 do
-    if string.sub(fields[f], 1, 5) ~= 'dead.' then
+    if string.sub(fields[f], 1, 5) ~= 'dead.' and string.sub(fields[f], 1, 6) ~= 'later.' then
       entry[#entry + 1] = fields[f]
       entry[#entry + 1] = fields[f + 1]
     end
@@ -47,7 +48,7 @@ local function entry_of(fields)
   return entry
 end
 
-local length, moved, gone, stopped, rest = redis.call('XLEN', mailbox), 0, 0, '', ''
+local length, moved, gone, stopped, rest = redis.call('XLEN', mailbox) + redis.call('ZCARD', KEYS[4]), 0, 0, '', ''
 for at = 4, #ARGV, 3 do
   local id, lo, hi = ARGV[at], tonumber(ARGV[at + 1]), tonumber(ARGV[at + 2])
   local letter = redis.call('XRANGE', dead, id, id)[1]

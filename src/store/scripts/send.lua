@@ -1,7 +1,9 @@
--- A message from outside. KEYS: 1 mailbox, 2 dedupe window (sorted set: id by server ms).
+-- A message from outside. KEYS: 1 mailbox, 2 dedupe window (sorted set: id by server ms), 3 entries that come
+-- again later.
 -- ARGV: 1 capacity, 2 dedupe id ('' = none), 3 window ms, 4 ids kept at most, then the fields of the entry.
 -- Answers { 'OK', id }, { 'DUP' }, { 'FULL', length } or BROKEN.
 local broken = wrong_type(KEYS[1], 'stream', 'a stream') or wrong_type(KEYS[2], 'zset', 'a sorted set')
+  or wrong_type(KEYS[3], 'zset', 'a sorted set')
 if broken then
   return broken
 end
@@ -12,7 +14,7 @@ if ARGV[2] ~= '' then
     return { 'DUP' }
   end
 end
-local length = redis.call('XLEN', KEYS[1])
+local length = redis.call('XLEN', KEYS[1]) + redis.call('ZCARD', KEYS[3])
 if length >= tonumber(ARGV[1]) then
   return { 'FULL', num(length) }
 end
