@@ -6,6 +6,8 @@ mod support;
 
 #[path = "cluster/frail.rs"]
 mod frail;
+#[path = "cluster/idle.rs"]
+mod idle;
 #[path = "cluster/letters.rs"]
 mod letters;
 #[path = "cluster/moves.rs"]

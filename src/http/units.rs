@@ -148,7 +148,7 @@ mod tests {
 
     fn lease(left_ms: u64) -> UnitSeen {
         let (owner, tip, token) = (RandomId::new(), RandomId::new(), Token(7));
-        UnitSeen { renewed: false, left_ms, owner, node: "a".to_owned(), token, tip }
+        UnitSeen { renewed: false, left_ms, owner, node: "a".to_owned(), token, tip, mail: None }
     }
 
     fn seen(left_ms: u64, nodes: &[NodeInfo]) -> UnitStatus {

@@ -126,6 +126,11 @@ impl Lease {
         &self.unit
     }
 
+    /// How it reads its mailbox.
+    pub fn mail(&self) -> Mail {
+        self.mail
+    }
+
     /// The store that it was acquired from, for reads beside the lease.
     pub fn store(&self) -> &Store {
         &self.store
@@ -354,12 +359,12 @@ impl Drop for Settled<'_> {
 }
 
 /// The mailbox that a unit reads.
-fn address(unit: &UnitId) -> Address {
+pub(super) fn address(unit: &UnitId) -> Address {
     Address::new(&unit.pipeline, &unit.actor)
 }
 
 /// What the scripts call the slot: the consumer's name, or nothing for an exclusive unit.
-fn slot_name(unit: &UnitId, mail: Mail) -> String {
+pub(super) fn slot_name(unit: &UnitId, mail: Mail) -> String {
     match mail {
         Mail::Offset => String::new(),
         Mail::Pool | Mail::Owed => format!("slot{}", unit.slot.unwrap_or(0)),

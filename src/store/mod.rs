@@ -11,8 +11,9 @@
 //! | `effect` | the closed list of what a commit may do |
 //! | `mailbox` | sending from outside, looking |
 //! | `dead` | the letters that were set aside: looking, retrying, dropping |
+//! | `membership` | who lives |
+//! | `beat` | the regular exchange of a node: renewals, units and mailboxes, who lives |
 //! | `format` | which formats this release reads and writes |
-//! | `membership` | who lives, who holds what |
 //! | `pool` | what the slots of a pool still owe |
 //! | `heights` | the held and parked heights, read page by page |
 //! | `view` | the heights as two plain keys, for others |
@@ -25,6 +26,7 @@
 //! What a crash before or after each call means stands at the call. The protocol is argued in `docs/protocol.md`
 //! and searched exhaustively in `tests/model/`.
 
+pub mod beat;
 pub mod checkpoint;
 pub mod dead;
 pub mod effect;

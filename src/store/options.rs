@@ -15,6 +15,10 @@ pub enum Place {
     Managed(Arc<Managed>),
 }
 
+/// How long the bell's blocking read waits. Long, for a node with nothing to do asks as often; what it may miss while its
+/// connection is dead is seen by the beat.
+pub const BELL_BLOCK: Duration = Duration::from_secs(5);
+
 /// Everything the store is told from the configuration. Each field names its key.
 #[derive(Debug, Clone)]
 pub struct StoreOptions {
@@ -42,7 +46,7 @@ pub struct StoreOptions {
     pub command_timeout: Duration,
     /// `redis.lease_timeout_ms`: until the answer to a renewal.
     pub lease_timeout: Duration,
-    /// How long one blocking read waits for entries; bounds how late a lost wake-up is noticed.
+    /// How long one blocking read waits for entries ([`BELL_BLOCK`]).
     pub bell_block: Duration,
     /// `redis.reconnect_min_ms`.
     pub reconnect_min: Duration,
@@ -121,7 +125,7 @@ impl StoreOptions {
             connect_timeout: Duration::from_secs(1),
             command_timeout: Duration::from_secs(2),
             lease_timeout: Duration::from_millis(500),
-            bell_block: Duration::from_secs(1),
+            bell_block: BELL_BLOCK,
             reconnect_min: Duration::from_millis(20),
             reconnect_max: Duration::from_secs(2),
             lease: Duration::from_secs(3),

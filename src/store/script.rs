@@ -59,6 +59,7 @@ impl Script {
 
 const FENCE: &str = include_str!("scripts/fence.lua");
 const DELIVER: &str = include_str!("scripts/deliver.lua");
+const MEMBERS: &str = include_str!("scripts/members.lua");
 const INTERVALS: &str = include_str!("scripts/intervals.lua");
 const LATER: &str = include_str!("scripts/later.lua");
 const COMMIT_BODY: &str = include_str!("scripts/commit.lua");
@@ -69,12 +70,13 @@ pub static ACQUIRE: LazyLock<Script> =
 /// Gives a lease back.
 pub static RELEASE: LazyLock<Script> =
     LazyLock::new(|| Script::new("release", Memory::Spared, &[include_str!("scripts/release.lua")]));
-/// Renews leases and shows the units of a pipeline.
+/// The regular exchange of a node: renews leases, shows units and mailboxes, says that it lives.
 pub static BEAT: LazyLock<Script> =
-    LazyLock::new(|| Script::new("beat", Memory::Spared, &[FENCE, include_str!("scripts/beat.lua")]));
+    LazyLock::new(|| Script::new("beat", Memory::Spared, &[FENCE, DELIVER, MEMBERS, include_str!("scripts/beat.lua")]));
 /// Says that a node lives.
-pub static HEARTBEAT: LazyLock<Script> =
-    LazyLock::new(|| Script::new("heartbeat", Memory::Spared, &[FENCE, include_str!("scripts/heartbeat.lua")]));
+pub static HEARTBEAT: LazyLock<Script> = LazyLock::new(|| {
+    Script::new("heartbeat", Memory::Spared, &[FENCE, MEMBERS, include_str!("scripts/heartbeat.lua")])
+});
 /// The fenced read.
 pub static READ: LazyLock<Script> =
     LazyLock::new(|| Script::new("read", Memory::Spared, &[FENCE, DELIVER, LATER, include_str!("scripts/read.lua")]));

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::managed::Managed;
-use super::options::{Limits, Place, StoreOptions};
+use super::options::{BELL_BLOCK, Limits, Place, StoreOptions};
 use crate::config::{Durability, RedisAddress, Secret, Settings};
 
 impl StoreOptions {
@@ -31,8 +31,7 @@ impl StoreOptions {
             connect_timeout: redis.connect_timeout,
             command_timeout: redis.command_timeout,
             lease_timeout: redis.lease_timeout,
-            // A wake-up that was lost is noticed within a lease anyway.
-            bell_block: settings.node.lease.min(std::time::Duration::from_secs(1)),
+            bell_block: BELL_BLOCK,
             reconnect_min: redis.reconnect_min,
             reconnect_max: redis.reconnect_max,
             lease: settings.node.lease,

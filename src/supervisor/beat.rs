@@ -1,11 +1,16 @@
 //! The regular exchange with Redis: heartbeat, renewals, and a look at every unit. One in flight at a time.
+//!
+//! It is also the only look that an idle unit's mailbox gets beside the bell. So a ring that was lost costs one beat at
+//! most, and a node with nothing to do asks Redis nothing else.
 
 use std::collections::BTreeMap;
 
 use crate::actors::turn::Unit;
 use crate::ids::{Address, PipelineId, RandomId, Token, UnitId};
+use crate::store::beat::{Asked, UnitSeen};
+use crate::store::lease::Mail;
 use crate::store::link::Link;
-use crate::store::membership::{NodeInfo, UnitSeen};
+use crate::store::membership::NodeInfo;
 use crate::store::pool::Owed;
 use crate::store::{Store, StoreError};
 
@@ -20,6 +25,8 @@ pub struct Known {
     pub tip: RandomId,
     /// Fenced requests so far; odd while one was under way.
     pub operations: u64,
+    /// How it reads its mailbox, if it slept: then it is to be woken for mail. Who works finds the mail itself.
+    pub mail: Option<Mail>,
 }
 
 impl Known {
@@ -27,7 +34,8 @@ impl Known {
     pub fn of(unit: &Unit) -> Self {
         let operations = unit.lease.operations();
         let held = unit.lease.held();
-        Self { owner: held.owner, token: held.token, tip: held.tip, operations }
+        let mail = unit.is_asleep().then(|| unit.lease.mail());
+        Self { owner: held.owner, token: held.token, tip: held.tip, operations, mail }
     }
 
     /// Whether Redis shows another history than this holder knows. Only an idle moment tells: the count is even,
@@ -64,8 +72,38 @@ pub struct Answer {
     pub cluster: Option<RandomId>,
 }
 
-/// Exchanges once.
-pub async fn exchange(store: &Store, link: &Link, question: Question) -> Result<Answer, StoreError> {
+/// Exchanges once: in one request, unless Redis refuses to do it all in one script; once a lease one more a pool.
+pub async fn exchange(store: &Store, link: &Link, mut question: Question) -> Result<Answer, StoreError> {
+    let pools = std::mem::take(&mut question.pools);
+    let mut answer = match together(store, link, &question).await {
+        Err(StoreError::Unreachable { address, reason }) => return Err(StoreError::Unreachable { address, reason }),
+        Ok(answer) => answer,
+        Err(error) => {
+            tracing::debug!(%error, "not in one script; asking piece by piece");
+            apart(store, link, question).await?
+        }
+    };
+    for pool in pools {
+        match store.owed(link, &pool).await {
+            Ok(slots) => answer.owed.push((pool, slots)),
+            Err(error @ StoreError::Unreachable { .. }) => return Err(error),
+            // A key of another type: the units of the pool say so themselves.
+            Err(error) => tracing::debug!(%pool, %error, "cannot see what the slots owe"),
+        }
+    }
+    Ok(answer)
+}
+
+async fn together(store: &Store, link: &Link, question: &Question) -> Result<Answer, StoreError> {
+    let units = || question.units.values().flatten();
+    let asked: Vec<Asked> = units().map(asked).collect();
+    let exchanged = store.exchange(link, &question.me, &asked).await?;
+    let units = units().cloned().zip(exchanged.units).map(|((id, known), seen)| (id, known, seen)).collect();
+    Ok(Answer { nodes: exchanged.nodes, units, refused: Vec::new(), owed: Vec::new(), cluster: exchanged.cluster })
+}
+
+/// One pipeline at a time: where their keys lie in different slots of a cluster, or some of them are broken.
+async fn apart(store: &Store, link: &Link, question: Question) -> Result<Answer, StoreError> {
     let ttl = u64::try_from(link.options().lease.as_millis()).unwrap_or(u64::MAX);
     // Leases first, since what delays the rest must not cost a lease; but a node that drains says so before its
     // units are seen to be free, or the others would leave them to it.
@@ -73,28 +111,23 @@ pub async fn exchange(store: &Store, link: &Link, question: Question) -> Result<
         store.heartbeat(link, &question.me, ttl).await?;
     }
     let (mut units, mut refused) = (Vec::new(), Vec::new());
-    for (pipeline, asked) in question.units {
-        let named: Vec<(UnitId, Option<(Token, RandomId)>)> =
-            asked.iter().map(|(id, known)| (id.clone(), known.as_ref().map(|k| (k.token, k.owner.clone())))).collect();
-        match store.beat(link, &pipeline, &named).await {
-            Ok(seen) => units.extend(asked.into_iter().zip(seen).map(|((id, known), seen)| (id, known, seen))),
+    for (pipeline, of_pipeline) in question.units {
+        let asked: Vec<Asked> = of_pipeline.iter().map(asked).collect();
+        match store.look(link, &asked).await {
+            Ok(seen) => units.extend(of_pipeline.into_iter().zip(seen).map(|((id, known), seen)| (id, known, seen))),
             Err(error @ StoreError::Unreachable { .. }) => return Err(error),
             // One pipeline whose keys are broken must not cost the others their leases.
             Err(error) => refused.push((pipeline, error)),
         }
     }
     let nodes = store.heartbeat(link, &question.me, ttl).await?;
-    let mut owed = Vec::new();
-    for pool in question.pools {
-        match store.owed(link, &pool).await {
-            Ok(slots) => owed.push((pool, slots)),
-            Err(error @ StoreError::Unreachable { .. }) => return Err(error),
-            // A key of another type: the units of the pool say so themselves.
-            Err(error) => tracing::debug!(%pool, %error, "cannot see what the slots owe"),
-        }
-    }
     let cluster = store.cluster_id(link).await?;
-    Ok(Answer { nodes, units, refused, owed, cluster })
+    Ok(Answer { nodes, units, refused, owed: Vec::new(), cluster })
+}
+
+fn asked((id, known): &(UnitId, Option<Known>)) -> Asked {
+    let held = known.as_ref().map(|known| (known.token, known.owner.clone()));
+    Asked { unit: id.clone(), held, mail: known.as_ref().and_then(|known| known.mail) }
 }
 
 #[cfg(test)]
@@ -109,6 +142,7 @@ mod tests {
             node: "n".to_owned(),
             token: Token(1),
             tip: RandomId::stored(tip),
+            mail: None,
         }
     }
 
@@ -119,6 +153,7 @@ mod tests {
             token: Token(1),
             tip: RandomId::stored("t"),
             operations,
+            mail: None,
         };
         assert!(known(4).is_contradicted(&seen(true, "other"), 4));
         assert!(!known(4).is_contradicted(&seen(true, "t"), 4));

@@ -30,7 +30,7 @@ pub struct UnitSpec {
     pub mail: Mail,
     /// Where it may run.
     pub placement: Placement,
-    /// How long it sleeps when nothing waits; also how late a lost wake-up is noticed.
+    /// How long it sleeps when nothing waits. Mail wakes it sooner: it is for work that comes by no mail.
     pub idle_poll: Duration,
     /// Builds it.
     pub factory: Factory,

@@ -30,9 +30,10 @@ use std::time::{Duration, Instant};
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::ids::UnitId;
+use crate::store::beat::UnitSeen;
 use crate::store::format::Agreement;
 use crate::store::link::{Class, Link, Patience};
-use crate::store::membership::{NodeInfo, UnitSeen};
+use crate::store::membership::NodeInfo;
 use crate::store::{Store, StoreError};
 use crate::telemetry::metrics::Metrics;
 use bell::Bell;
@@ -365,6 +366,9 @@ impl Supervisor {
                 abort.abort();
             }
             return;
+        }
+        if let Some(mail) = &seen.mail {
+            self.bell.look(&unit, mail, lease);
         }
         // Moves are slow on purpose: a node that comes and goes must not shake everything.
         let elsewhere = match rank {

@@ -32,6 +32,9 @@ const FIX_PAUSE_MIN: Duration = Duration::from_millis(200);
 /// The longest such pause. The task waits beside the pool and holds no slot.
 const FIX_PAUSE_MAX: Duration = Duration::from_secs(5);
 
+/// How long an actor sleeps whose work comes by mail alone: bell and beat wake it, and this is a belt to the braces.
+const BY_MAIL: Duration = Duration::from_secs(600);
+
 /// Every actor address of the configuration, in order: what `--only`, `mailbox` and `send` may name.
 pub fn addresses(settings: &Settings) -> Vec<Address> {
     let blocks = settings.blocks.iter().flat_map(|(name, section)| {
@@ -113,14 +116,13 @@ pub fn selftest(name: &str, selftest: &SelftestSettings, settings: &Settings) ->
     let feeder: Factory =
         Arc::new(move |unit| turn::live(Feeder { unit, tallies: fed.clone(), last, batch, pause, capacity }));
     let tally: Factory = Arc::new(move |unit| turn::live(Tally { unit, planted, records: true }));
-    let mut specs = vec![exclusive(UnitId::exclusive(&pipeline, "feeder"), feeder, settings)];
-    specs.extend(tallies.iter().map(|a| exclusive(UnitId::exclusive(&pipeline, &a.actor), tally.clone(), settings)));
+    let mut specs = vec![exclusive(UnitId::exclusive(&pipeline, "feeder"), feeder, BY_MAIL)];
+    specs.extend(tallies.iter().map(|a| exclusive(UnitId::exclusive(&pipeline, &a.actor), tally.clone(), BY_MAIL)));
     specs
 }
 
-fn exclusive(id: UnitId, factory: Factory, settings: &Settings) -> UnitSpec {
-    // A lost ring of the bell costs no more than a lost node would.
-    UnitSpec { id, mail: Mail::Offset, placement: Placement::Exclusive, idle_poll: settings.node.lease, factory }
+fn exclusive(id: UnitId, factory: Factory, idle_poll: Duration) -> UnitSpec {
+    UnitSpec { id, mail: Mail::Offset, placement: Placement::Exclusive, idle_poll, factory }
 }
 
 /// Every unit of the configuration that `only` allows. `stores` holds the open store of each blocks pipeline.
@@ -188,16 +190,18 @@ fn blocks_units(name: &str, section: &BlocksSettings, files: &BlockFiles, settin
         let (files, plan, suspects) = (files_3.clone(), fix.clone(), Arc::default());
         turn::live(GapFixer { unit, source, files, plan, suspects })
     });
+    // These look at what others commit, and at requests that grow old: once a lease.
+    let poll = settings.node.lease;
     let mut specs = vec![
-        exclusive(UnitId::exclusive(&pipeline, "collector"), collector, settings),
-        exclusive(UnitId::exclusive(&pipeline, "gap_detector"), detector, settings),
+        exclusive(UnitId::exclusive(&pipeline, "collector"), collector, poll),
+        exclusive(UnitId::exclusive(&pipeline, "gap_detector"), detector, poll),
     ];
-    specs.extend(namer(section, files).map(|namer| exclusive(UnitId::exclusive(&pipeline, "namer"), namer, settings)));
+    specs.extend(namer(section, files).map(|namer| exclusive(UnitId::exclusive(&pipeline, "namer"), namer, poll)));
     specs.extend((0..section.slots).map(|slot| UnitSpec {
         id: UnitId::slot(&pipeline, "gap_fixer", slot),
         mail: Mail::Pool,
         placement: Placement::Shared,
-        idle_poll: settings.node.lease,
+        idle_poll: BY_MAIL,
         factory: fixer.clone(),
     }));
     specs

@@ -229,8 +229,8 @@ pub fn spec(id: UnitId, trouble: Trouble) -> UnitSpec {
         trouble.panics(Place::Factory);
         turn::live(Frail { unit, trouble: trouble.clone() })
     });
-    // So long that only the bell wakes it.
-    let idle_poll = Duration::from_secs(15);
+    // So long that only the bell and the beat wake it.
+    let idle_poll = Duration::from_secs(600);
     UnitSpec { id, mail: Mail::Offset, placement: Placement::Exclusive, idle_poll, factory }
 }
 

@@ -4,6 +4,7 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod beats;
 mod commits;
 mod durability;
 mod failovers;

@@ -33,7 +33,7 @@ pub struct Tick;
 pub enum Turn {
     /// Something was done; more may wait.
     Worked,
-    /// Nothing waits: sleep until the bell rings or the idle poll comes.
+    /// Nothing waits: sleep until the bell or a beat wakes it, or the idle poll comes.
     Idle,
     /// Nothing to do for so long, unless the bell rings.
     IdleFor(Duration),
@@ -100,7 +100,7 @@ where
         }
         Ok(Turn::Idle) => {
             unit.waits_reset();
-            tick_after(unit, ctx, unit.idle_pause(), true);
+            tick_after(unit, ctx, unit.idle_poll, true);
         }
         Ok(Turn::IdleFor(pause)) => {
             unit.waits_reset();
@@ -147,6 +147,7 @@ fn tick_after<A>(unit: &Arc<Unit>, ctx: &mut Context<A>, pause: Duration, heeds_
 where
     A: Actor<Context = Context<A>> + Handler<Tick>,
 {
+    unit.set_asleep(heeds_bell);
     let sleeper = unit.clone();
     let nap = async move {
         let wake = tokio::time::sleep(pause);
@@ -160,6 +161,7 @@ where
     };
     let unit = unit.clone();
     let nap = actix::fut::wrap_future::<_, A>(nap).map(move |(), _, ctx: &mut Context<A>| {
+        unit.set_asleep(false);
         if unit.is_draining() {
             unit.set_exit(Exit::Drained);
             ctx.stop();

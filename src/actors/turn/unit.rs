@@ -33,9 +33,6 @@ pub enum Exit {
     StopNode(String),
 }
 
-/// How often a unit looks for mail while the bell does not listen for it yet.
-const UNHEARD_POLL: Duration = Duration::from_millis(50);
-
 /// The longest pause before an entry whose holder has vanished twice; grows by as much each time.
 const VANISHED_PAUSE: Duration = Duration::from_millis(200);
 /// The longest such pause.
@@ -50,11 +47,11 @@ pub struct Unit {
     pub lease: Lease,
     /// Where its figures go.
     pub metrics: Arc<Metrics>,
-    /// How long it sleeps when nothing waits and no bell rings.
+    /// How long it sleeps when nothing waits and nobody wakes it.
     pub idle_poll: Duration,
     /// Rung when its mailbox has news, and when it is to drain.
     pub bell: Notify,
-    born: Instant,
+    asleep: AtomicBool,
     draining: AtomicBool,
     in_turn: AtomicBool,
     progress: AtomicU64,
@@ -96,7 +93,7 @@ impl Unit {
             metrics,
             idle_poll,
             bell: Notify::new(),
-            born: Instant::now(),
+            asleep: AtomicBool::new(false),
             draining: AtomicBool::new(false),
             // Until its first turn ends it is under way: an actor that hangs before that must be seen too.
             in_turn: AtomicBool::new(true),
@@ -136,11 +133,13 @@ impl Unit {
         (self.in_turn.load(Ordering::Relaxed) && !waits, self.progress.load(Ordering::Relaxed))
     }
 
-    /// How long it sleeps when nothing waits. The node's bell hears of a new unit only when the wait that it is in is
-    /// over; until then the unit looks by itself.
-    pub(super) fn idle_pause(&self) -> Duration {
-        let unheard = self.born.elapsed() <= self.lease.link().options().bell_block * 2;
-        if unheard { self.idle_poll.min(UNHEARD_POLL) } else { self.idle_poll }
+    /// Whether it sleeps until its mailbox has news: then the beat looks there too.
+    pub fn is_asleep(&self) -> bool {
+        self.asleep.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn set_asleep(&self, asleep: bool) {
+        self.asleep.store(asleep, Ordering::Relaxed);
     }
 
     /// Waits for Redis, which has deadlines of its own.

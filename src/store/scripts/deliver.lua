@@ -8,16 +8,23 @@ local function id_key(id)
   return string.rep('0', 20 - #ms) .. ms .. string.rep('0', 20 - #seq) .. seq
 end
 
+-- The highest id that the stream ever had, '0-0' where there is none. For a stream without entries: of others the answer
+-- of Redis carries the first and the last entry whole.
+local function last_id(stream)
+  local info = redis.pcall('XINFO', 'STREAM', stream)
+  if not info.err then
+    for i = 1, #info, 2 do
+      if info[i] == 'last-generated-id' then return info[i + 1] end
+    end
+  end
+  return '0-0'
+end
+
 -- BROKEN where the stream has never reached the offset: it was deleted or replaced, and what it gets from now on
 -- might lie behind the offset and never be seen.
 local function lies_behind(stream, offset)
   if offset == '0-0' then return nil end
-  local info, last = redis.pcall('XINFO', 'STREAM', stream), '0-0'
-  if not info.err then
-    for i = 1, #info, 2 do
-      if info[i] == 'last-generated-id' then last = info[i + 1] end
-    end
-  end
+  local last = last_id(stream)
   if id_key(last) < id_key(offset) then
     return { 'BROKEN', stream, 'its last entry id ' .. last .. ' lies behind the stored offset ' .. offset }
   end
