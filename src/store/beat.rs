@@ -118,6 +118,9 @@ impl Store {
             let slot = mail.map_or_else(|| "-".to_owned(), |mail| slot_name(unit, mail));
             if mail.is_some() {
                 keys.push(self.keys.mailbox(&address(unit)));
+                if !slot.is_empty() {
+                    keys.push(self.keys.later(&address(unit)));
+                }
             }
             args.extend([token.into_bytes(), owner.as_bytes().to_vec(), slot.into_bytes()]);
         }

@@ -1,13 +1,16 @@
 //! What one beat does and shows: renewals, members, and for each unit whether its mailbox has something for it. Compared
 //! with what Redis itself says of the same keys.
 
+use std::time::Duration;
+
 use gapless::ids::{EntryId, Kind, PipelineId, RandomId, UnitId};
 use gapless::store::StoreError;
 use gapless::store::beat::{Asked, BEAT_UNITS_MAX, MailSeen};
+use gapless::store::effect::{Commit, Effect};
 use gapless::store::lease::{Committed, Fate, Lease, Mail};
 use gapless::store::membership::NodeInfo;
 
-use crate::world::{World, copy};
+use crate::world::{World, ack, copy, number, numbers};
 
 fn node(name: &str) -> NodeInfo {
     NodeInfo { name: name.to_owned(), incarnation: RandomId::new(), ..NodeInfo::default() }
@@ -165,4 +168,25 @@ async fn a_slot_is_shown_what_nobody_has_and_what_it_owes_itself() {
     assert_eq!(both().await, (false, false));
     world.send("fixer", 4).await;
     assert_eq!(both().await, (true, true));
+}
+
+#[actix_rt::test]
+async fn an_entry_that_is_due_again_waits_for_every_slot_and_not_before() {
+    let world = World::new().await;
+    world.server.command(&["XADD", &world.mailbox("fixer"), "*", "type", "number", "body", "{\"n\":1}"]);
+    let (lease, other) = (world.slot("fixer", 0).await, world.slot("fixer", 1).await);
+    let delivery = lease.claim().await.expect("a delivery");
+    let again = Effect::Again { of: world.address("fixer"), after: Duration::from_secs(200), message: number(1) };
+    let commit = Commit { state: None, ack: ack(&delivery), effects: vec![again] };
+    assert_eq!(lease.commit(&commit).await, Ok(Committed::Now));
+    for lease in [&lease, &other] {
+        assert!(!world.mail(lease).await.waits, "it comes again much later");
+    }
+    let later = world.store.keys.later(&world.address("fixer"));
+    let due = "local m = redis.call('ZRANGE', KEYS[1], 0, 0)[1] return redis.call('ZADD', KEYS[1], 'XX', 1, m)";
+    world.server.command(&["EVAL", due, "1", &later]);
+    for lease in [&lease, &other] {
+        assert!(world.mail(lease).await.waits, "it is due");
+    }
+    assert_eq!(numbers(&other.claim().await.expect("a delivery")), [1]);
 }

@@ -81,7 +81,7 @@ impl<M> Claimed<M> {
 
     /// How the turn ends that found nothing waiting.
     pub fn idle(&self, unit: &Unit) -> Turn {
-        self.next.map_or(Turn::Idle, |next| Turn::IdleFor(next.min(unit.idle_pause())))
+        self.next.map_or(Turn::Idle, |next| Turn::IdleFor(next.min(unit.idle_poll)))
     }
 }
 

@@ -1,6 +1,6 @@
 -- The regular exchange of a node: its leases renewed, its units and their mailboxes seen, who lives, which Redis this is.
 -- KEYS: where ARGV[2] is '1' members and cluster id; then of each unit checkpoint, expiry and, unless its slot is '-',
---   mailbox.
+--   mailbox and, for a slot of a pool, entries that come again later.
 -- ARGV: 1 lease ms   2 '1' or '0': whether members and cluster are asked for   3 incarnation   4 json
 --   then of each unit token, owner ('' where the caller does not hold it), slot ('' exclusive, '-' no look at its mail)
 -- Answers { cluster id, members as in members.lua, { unit... } }, a unit being { renewed as 0 or 1, milliseconds until
@@ -9,7 +9,12 @@
 -- was woken for, so that a lost wake-up is made good.
 
 -- The last id of a mailbox, and whether the unit should read it. Nothing of an entry but its id leaves this function.
-local function mail(stream, slot, offset)
+local function mail(stream, later, slot, offset, now)
+  -- What is due comes back by a read; the slot that knows when may be gone.
+  if later then
+    local due = redis.pcall('ZRANGEBYSCORE', later, '-inf', num(now), 'LIMIT', 0, 1)
+    if due.err or due[1] then return last_id(stream), '1' end
+  end
   local length = redis.pcall('XLEN', stream)
   -- A key of another type: the unit's own read tells what is the matter.
   if type(length) ~= 'number' then return '0-0', '1' end
@@ -46,7 +51,12 @@ for a = 5, #ARGV, 3 do
   k = k + 2
   if slot ~= '-' then
     k = k + 1
-    last, waits = mail(KEYS[k], slot, ck[5] or '0-0')
+    local stream, later = KEYS[k], nil
+    if slot ~= '' then
+      k = k + 1
+      later = KEYS[k]
+    end
+    last, waits = mail(stream, later, slot, ck[5] or '0-0', now)
   end
   units[#units + 1] = { renewed, num(left), ck[2] or '', ck[4] or '', ck[1] or '', ck[3] or '', last, waits }
 end
