@@ -94,6 +94,8 @@ pub struct MailboxStatus {
     pub next_later_ms: Option<u64>,
     /// Entries that senders leave room for.
     pub capacity: u64,
+    /// Entries that were ever added; none before the first.
+    pub added: Option<u64>,
     /// Milliseconds since the oldest of them was sent; none if nothing waits.
     pub oldest_age_ms: Option<u64>,
     /// Entries set aside.
@@ -187,8 +189,10 @@ async fn mailboxes(
             Err(StoreError::Refused { reason, .. }) => (Depth::default(), reason),
             Err(error) => return Err(error),
         };
+        let added = if fault.is_empty() { store.added(link, &address).await? } else { None };
         Ok(MailboxStatus {
             mailbox: address.to_string(),
+            added,
             waiting: depth.entries,
             later: depth.later,
             next_later_ms: depth.next_ms.map(|due| due.saturating_sub(time_ms)),

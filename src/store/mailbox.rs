@@ -95,6 +95,25 @@ impl Store {
         Ok((count, row.text().ok().and_then(|due| due.parse().ok())))
     }
 
+    /// Entries that were ever added, by the stream's own count; none before the first, and where a user of Redis may
+    /// not ask. A failover may set it back.
+    pub async fn added(&self, link: &Link, of: &Address) -> Result<Option<u64>, StoreError> {
+        let mut cmd = redis::cmd("XINFO");
+        cmd.arg("STREAM").arg(self.keys.mailbox(of));
+        let info = match link.call("XINFO STREAM", &cmd).await {
+            Ok(info) => info,
+            Err(StoreError::Refused { .. }) => return Ok(None),
+            Err(error) => return Err(error),
+        };
+        let mut rest = Row::new("XINFO STREAM", info)?.rest();
+        while let (Some(name), Some(value)) = (rest.next(), rest.next()) {
+            if reply::text("XINFO STREAM", name)? == "entries-added" {
+                return Ok(reply::text("XINFO STREAM", value)?.parse().ok());
+            }
+        }
+        Ok(None)
+    }
+
     /// Entries of a mailbox behind `after`, oldest first, at most `count`.
     pub async fn peek(&self, link: &Link, of: &Address, after: EntryId, count: u32) -> Result<Vec<Entry>, StoreError> {
         self.range(link, &self.keys.mailbox(of), after, count).await

@@ -20,8 +20,8 @@ const UNIT: [&str; 13] = [
     "token",
     "unit",
 ];
-const MAILBOX: [&str; 8] =
-    ["capacity", "dead", "fault", "later", "mailbox", "next_later_ms", "oldest_age_ms", "waiting"];
+const MAILBOX: [&str; 9] =
+    ["added", "capacity", "dead", "fault", "later", "mailbox", "next_later_ms", "oldest_age_ms", "waiting"];
 
 #[test]
 fn status_of_a_running_node() {
