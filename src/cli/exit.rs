@@ -91,7 +91,7 @@ pub fn unreachable(address: &str, reason: &str) -> String {
 }
 
 /// One line to standard error; a closed one leaves nobody to tell, and must not end the process with a panic.
-fn complain(words: &str) {
+pub fn complain(words: &str) {
     let _ = writeln!(std::io::stderr(), "gapless: {words}");
 }
 

@@ -9,18 +9,22 @@ mod desk;
 pub mod doctor;
 pub mod exit;
 pub mod mailbox;
+mod manual;
 pub mod output;
 pub mod reach;
 pub mod run;
 pub mod send;
+mod signals;
 mod simulate;
 mod source;
 pub mod status;
+mod top;
+mod watch;
 pub mod words;
 
 use std::path::PathBuf;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, CommandFactory, Parser, Subcommand};
 
 use crate::config::{self, Overrides, Settings};
 use blocks::Blocks;
@@ -62,6 +66,16 @@ enum Command {
     /// Measure the hot paths beside the limit of this machine
     #[command(subcommand)]
     Bench(bench::Bench),
+    /// Print what a shell needs to complete commands and options
+    #[command(
+        after_help = "Examples:\n  gapless completions bash > ~/.local/share/bash-completion/completions/gapless\n  \
+        gapless completions zsh > ~/.zfunc/_gapless\n  \
+        gapless completions fish > ~/.config/fish/completions/gapless.fish"
+    )]
+    Completions(manual::CompletionsArgs),
+    /// Print the man page, or write one a command
+    #[command(after_help = "Examples:\n  gapless man | man -l -\n  gapless man ~/.local/share/man/man1")]
+    Man(manual::ManArgs),
 }
 
 /// Commands that read the configuration.
@@ -72,11 +86,18 @@ enum Configured {
         gapless run --node b --only blocks.mainnet/gap_fixer,selftest\n\n\
         The first SIGTERM or Ctrl-C gives everything away and ends with 0; the second ends at once with 130.")]
     Run(RunArgs),
-    /// Show nodes, pipelines, units, mailboxes and Redis, once
-    #[command(after_help = "Examples:\n  gapless status\n  \
-        gapless status --json | jq '.pipelines[] | select(.failed > 0)'\n\n\
-        Ends with 0 whenever it could be shown, however it stands; `gapless doctor` judges.")]
-    Status,
+    /// Show nodes, pipelines, units, mailboxes and Redis, once or again and again
+    #[command(after_help = "Examples:\n  gapless status\n  gapless status --watch 5 >> status.log\n  \
+        gapless status --json | jq '.pipelines[] | select(.failed > 0)'\n  \
+        gapless status --watch --json | jq -c '.mailboxes[] | select(.waiting > 1000)'\n\n\
+        Ends with 0 whenever it could be shown, however it stands; `gapless doctor` judges. With --watch it goes on \
+        while Redis is away and ends with 0 on SIGTERM, Ctrl-C or a closed pipe; JSON is one document a line.")]
+    Status(status::StatusArgs),
+    /// Watch nodes, units and mailboxes live on a terminal
+    #[command(after_help = "Examples:\n  gapless top\n  gapless top --interval 5\n\n\
+        Keys: q, Esc or Ctrl-C ends; Tab goes from section to section; arrows, PgUp and PgDn scroll; s puts what needs \
+        a look first; p pauses; ? shows the keys. It only reads. For pipes and files: gapless status --watch.")]
+    Top(top::TopArgs),
     /// Try everything that a node needs, and say what to do about what is wrong
     #[command(after_help = "Examples:\n  gapless doctor --config node.toml\n  \
         gapless doctor --acl | sed \"s/PASSWORD/$(cat secret)/\" | redis-cli\n\n\
@@ -155,6 +176,8 @@ pub fn main() -> Exit {
         Command::Demo(args) => demo::run(&args),
         Command::Simulate(what) => simulate::run(what),
         Command::Bench(what) => bench::run(what, cli.global.json),
+        Command::Completions(args) => manual::completions(Cli::command(), &args),
+        Command::Man(args) => manual::man(Cli::command(), &args),
         // It reads names only, also where no configuration is or where it is broken.
         Command::Configured(Configured::Blocks(Blocks::Scan(args))) => blocks::scan::run(&args, cli.global.json),
         Command::Configured(command) => configured(command, &cli.global),
@@ -176,6 +199,14 @@ fn useless(command: &Command, global: &Global) -> Option<(&'static str, &'static
             Some("`gapless simulate` prints its address only"),
         ),
         Command::Bench(_) => (Some("`gapless bench` measures servers of its own"), Some(NO_LOG), None),
+        Command::Completions(_) | Command::Man(_) => {
+            (Some("it reads no configuration"), Some(NO_LOG), Some("what it prints has a form of its own"))
+        }
+        Command::Configured(Configured::Top(_)) => (
+            None,
+            Some("its picture fills the terminal"),
+            Some("`gapless top` is a picture; for programs: gapless status --watch --json"),
+        ),
         Command::Configured(Configured::Run(_)) => {
             (None, None, Some("for a log in JSON set log.format = \"json\", or GAPLESS__LOG__FORMAT=json"))
         }
@@ -183,7 +214,7 @@ fn useless(command: &Command, global: &Global) -> Option<(&'static str, &'static
             (Some("`gapless blocks scan` reads file names only"), Some(NO_LOG), None)
         }
         Command::Configured(
-            Configured::Status
+            Configured::Status(_)
             | Configured::Doctor(_)
             | Configured::Mailbox(_)
             | Configured::Checkpoint(_)
@@ -203,7 +234,8 @@ fn useless(command: &Command, global: &Global) -> Option<(&'static str, &'static
 fn configured(command: Configured, global: &Global) -> Exit {
     let (node_name, is_node) = match &command {
         Configured::Run(args) => (args.node.clone(), true),
-        Configured::Status
+        Configured::Status(_)
+        | Configured::Top(_)
         | Configured::Doctor(_)
         | Configured::Mailbox(_)
         | Configured::Checkpoint(_)
@@ -224,7 +256,8 @@ fn configured(command: Configured, global: &Global) -> Exit {
             let options = run::RunOptions { only: args.only, accept_data_loss: args.accept_data_loss };
             run::run(settings, &options)
         }
-        Configured::Status => status::run(settings, json),
+        Configured::Status(args) => status::run(settings, &args, json),
+        Configured::Top(args) => top::run(settings, &args),
         Configured::Doctor(args) => doctor::run(&settings, &args, json),
         Configured::Mailbox(command) => mailbox::run(settings, command, json),
         Configured::Checkpoint(command) => checkpoint::run(settings, &command, json),

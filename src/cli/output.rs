@@ -52,6 +52,11 @@ impl Paint {
         Self { on: wanted && std::io::stdout().is_terminal() }
     }
 
+    /// Whether it colours at all.
+    pub fn is_on(self) -> bool {
+        self.on
+    }
+
     /// What is wrong.
     pub fn red(self, text: &str) -> String {
         self.wrap("31", text)

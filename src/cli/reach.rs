@@ -14,6 +14,8 @@ use crate::supervisor::wiring;
 
 /// A command of people gives up after so long; a failover of Redis with a good set-up is shorter.
 const PATIENCE: Duration = Duration::from_secs(3);
+/// The patience of one that looks again and again: the sooner it can say that Redis is away.
+const PATIENCE_OF_A_LOOK: Duration = Duration::from_secs(1);
 /// Longest pause between two tries, so that the patience is kept to.
 const PAUSE_MAX: Duration = Duration::from_millis(300);
 /// Names of what exists that one error shows.
@@ -48,6 +50,12 @@ impl Reach {
         let link = Link::new(Arc::new(options), Arc::new(Health::default()), Class::Command, Patience::For(PATIENCE));
         let store = Store::new(&settings.redis.prefix, &settings.node.name, RandomId::default());
         Ok(Self { settings, store, link })
+    }
+
+    /// For a command that asks again and again by itself.
+    pub fn for_repeated_looks(mut self) -> Self {
+        self.link = self.link.with_patience(Patience::For(PATIENCE_OF_A_LOOK));
+        self
     }
 
     /// The actor of this address, or a refusal that lists those that exist.

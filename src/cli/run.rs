@@ -3,7 +3,6 @@
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::OnceCell;
 
 use crate::config::{OnlyFilter, Settings};
@@ -19,6 +18,7 @@ use crate::supervisor::{self, Ended, SupervisorOptions, wiring};
 use crate::telemetry::metrics::Metrics;
 
 use super::exit::Exit;
+use super::signals::Signals;
 
 /// How long a node that could not start asks whether others use its managed Redis.
 const LAST_LOOK: std::time::Duration = std::time::Duration::from_secs(1);
@@ -45,25 +45,7 @@ pub fn run(settings: Settings, options: &RunOptions) -> Exit {
     actix_rt::System::new().block_on(live(settings, only, options.accept_data_loss))
 }
 
-/// SIGTERM or SIGINT: the first drains, the second ends the process at once.
-struct Signals {
-    term: Signal,
-    int: Signal,
-}
-
-impl Signals {
-    fn listen() -> std::io::Result<Self> {
-        Ok(Self { term: signal(SignalKind::terminate())?, int: signal(SignalKind::interrupt())? })
-    }
-
-    async fn next(&mut self) {
-        tokio::select! {
-            _ = self.term.recv() => {}
-            _ = self.int.recv() => {}
-        }
-    }
-}
-
+/// Of the signals the first drains, the second ends the process at once.
 async fn live(settings: Settings, only: OnlyFilter, accept_data_loss: bool) -> Exit {
     let mut signals = match Signals::listen() {
         Ok(signals) => signals,

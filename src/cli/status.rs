@@ -1,15 +1,50 @@
-//! `gapless status`: nodes, pipelines, units, mailboxes and Redis, once.
+//! `gapless status`: nodes, pipelines, units, mailboxes and Redis, once or again and again.
+
+use std::time::Duration;
+
+use clap::Args;
 
 use super::exit::Exit;
 use super::output::{self, Paint, Side, Table};
 use super::reach::{self, Reach};
+use super::watch;
 use super::words::{age, bytes, maybe_age, or_dash, plain};
 use crate::config::Settings;
 use crate::http::status::{self, Status};
 use crate::http::units::UnitStatus;
+use crate::store::StoreError;
+
+/// Longest pause between two looks, in seconds.
+pub(super) const INTERVAL_MAX: u64 = 3600;
+/// One of many looks that takes longer is given up.
+const READ_DEADLINE: Duration = Duration::from_secs(10);
+
+/// `gapless status`
+#[derive(Debug, Args)]
+pub struct StatusArgs {
+    /// Again every so many seconds, 1 to 3600 [default: 2], until it is told to end
+    #[arg(long, value_name = "SECONDS", num_args = 0..=1, default_missing_value = "2", value_parser = clap::value_parser!(u64).range(1..=INTERVAL_MAX))]
+    watch: Option<u64>,
+}
 
 /// Shows how everything stands. 0 whenever it could be shown, however it stands: `doctor` judges.
-pub fn run(settings: Settings, json: bool) -> Exit {
+pub fn run(settings: Settings, args: &StatusArgs, json: bool) -> Exit {
+    match args.watch {
+        None => once(settings, json),
+        Some(seconds) => watch::run(settings, Duration::from_secs(seconds), json),
+    }
+}
+
+/// One look of many. It is bounded: what takes longer counts as out of reach.
+pub(super) async fn read(reach: &Reach) -> Result<Status, StoreError> {
+    let status = status::gather(&reach.settings, &reach.store, &reach.link);
+    tokio::time::timeout(READ_DEADLINE, status).await.unwrap_or_else(|_| {
+        let reason = format!("no whole answer within {} s", READ_DEADLINE.as_secs());
+        Err(StoreError::Unreachable { address: reach.link.options().address(), reason })
+    })
+}
+
+fn once(settings: Settings, json: bool) -> Exit {
     let reach = match Reach::new(settings) {
         Ok(reach) => reach,
         Err(exit) => return exit,
@@ -23,7 +58,8 @@ pub fn run(settings: Settings, json: bool) -> Exit {
     })
 }
 
-fn text(status: &Status, paint: Paint) -> String {
+/// The status for people.
+pub(super) fn text(status: &Status, paint: Paint) -> String {
     let mut parts = vec![redis(status, paint), nodes(status)];
     match status.pipelines.is_empty() {
         true => parts.push("no pipeline is configured; name a file with --config\n".to_owned()),
@@ -129,7 +165,7 @@ fn units(status: &Status) -> String {
 }
 
 /// As its node says; a paused unit runs, and does nothing.
-fn state(unit: &UnitStatus) -> String {
+pub(super) fn state(unit: &UnitStatus) -> String {
     let paused = unit.paused_age_ms.is_some() && unit.state == "running";
     if paused { "paused".to_owned() } else { plain(&unit.state) }
 }

@@ -82,6 +82,7 @@ fn every_command_teaches_with_an_example() {
     for command in [
         &["run"][..],
         &["status"],
+        &["top"],
         &["doctor"],
         &["mailbox"],
         &["mailbox", "list"],
@@ -106,6 +107,8 @@ fn every_command_teaches_with_an_example() {
         &["simulate", "chain"],
         &["bench", "mailbox"],
         &["bench", "blocks"],
+        &["completions"],
+        &["man"],
     ] {
         let mut args = command.to_vec();
         args.push("--help");
@@ -140,9 +143,13 @@ fn an_option_that_a_command_would_not_obey_is_refused() {
     let log = "it has no log of its own";
     let text = "`gapless demo` prints text only; its exit code tells whether all is well";
     let address = "`gapless simulate` prints its address only";
+    let picture = "`gapless top` is a picture; for programs: gapless status --watch --json";
     let format = "for a log in JSON set log.format = \"json\", or GAPLESS__LOG__FORMAT=json";
     for (args, option, why) in [
         (&["run", "--json"][..], "--json", format),
+        (&["top", "--json"], "--json", picture),
+        (&["completions", "bash", "--config", file], "--config", "it reads no configuration"),
+        (&["man", "--json"], "--json", "what it prints has a form of its own"),
         (&["--json", "demo"], "--json", text),
         (&["demo", "--config", file], "--config", own),
         (&["demo", "--log-level", "info"], "--log-level", log),

@@ -11,6 +11,7 @@ mod docs;
 mod http;
 mod letters;
 mod mailboxes;
+mod manual;
 #[path = "../pipeline/oracle.rs"]
 #[allow(dead_code)]
 mod oracle;
@@ -25,7 +26,9 @@ mod signals;
 #[allow(dead_code)]
 mod sim;
 mod simulate;
+mod top;
 mod trust;
+mod watch;
 
 use std::collections::BTreeSet;
 
