@@ -5,6 +5,7 @@
 mod support;
 
 mod beats;
+mod bounds;
 mod commits;
 mod durability;
 mod failovers;
