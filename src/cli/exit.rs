@@ -59,12 +59,19 @@ impl Exit {
             | StoreError::Held { .. }
             | StoreError::TooOld { .. }
             | StoreError::Alien { .. }
+            | StoreError::Config { .. }
             | StoreError::OutOfMemory(_)
             | StoreError::Unconfirmed { .. }
             | StoreError::TooLarge { .. }
             | StoreError::Refused { .. }
             | StoreError::Protocol(_) => Self::usage(&error.to_string()),
         }
+    }
+
+    /// 70: the node gave itself up, for its service manager to start it afresh.
+    pub fn gave_up(words: &str) -> Self {
+        complain(words);
+        Self(70)
     }
 
     /// 130: the second signal; leases run out by themselves.

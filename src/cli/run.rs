@@ -1,5 +1,6 @@
 //! `gapless run`: a node, until SIGTERM.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -14,13 +15,13 @@ use crate::store::link::{Link, Patience};
 use crate::store::membership::NodeInfo;
 use crate::store::options::Place;
 use crate::supervisor::node::{self, StartError};
-use crate::supervisor::{self, Ended, SupervisorOptions, wiring};
+use crate::supervisor::{self, Ended, SupervisorOptions, claim, wiring};
 use crate::telemetry::metrics::Metrics;
 
 use super::exit::Exit;
 use super::signals::Signals;
 
-/// How long a node that could not start asks whether others use its managed Redis.
+/// How long a node that could not start waits for Redis to take its word back.
 const LAST_LOOK: std::time::Duration = std::time::Duration::from_secs(1);
 
 /// What `run` is told beside the configuration.
@@ -68,25 +69,26 @@ async fn live(settings: Settings, only: OnlyFilter, accept_data_loss: bool) -> E
         };
         actix_rt::spawn(http::serve(listener, state));
     }
-    let me = describe(&settings, &only);
+    let mut me = describe(&settings, &only);
+    let node = me.incarnation.clone();
     let ready = tokio::select! {
-        ready = prepare(&settings, &only, &link, accept_data_loss, &me.incarnation) => ready,
+        ready = prepare(&settings, &only, &link, accept_data_loss, &mut me) => ready,
         () = signals.next() => {
             tracing::info!("told to stop before redis answered; good-bye");
-            leave_managed(&settings, &link).await;
+            withdraw(&settings, &link, &node).await;
             return Exit::good();
         }
     };
-    let (store, specs) = match ready {
+    let (store, specs, announced) = match ready {
         Ok(ready) => ready,
         Err(error) => {
-            leave_managed(&settings, &link).await;
+            withdraw(&settings, &link, &node).await;
             return refused(&error);
         }
     };
-    let node = me.incarnation.clone();
     tracing::info!(node = me.name, incarnation = node.short(), units = specs.len(), "node started");
     let options = SupervisorOptions::from(&*settings);
+    drop(announced);
     let (handle, ended) = match supervisor::start(options, store.clone(), &link, metrics, me, specs) {
         Ok(running) => running,
         Err(error) => return Exit::usage(&format!("cannot start the watchdog's thread: {error}")),
@@ -111,27 +113,37 @@ async fn live(settings: Settings, only: OnlyFilter, accept_data_loss: bool) -> E
             Exit::good()
         }
         Ok(Ended::Stopped(reason)) => Exit::usage(&reason),
+        // Others live and use a managed redis: it stays.
+        Ok(Ended::GaveUp(reason)) => Exit::gave_up(&reason),
         Err(_) => Exit::usage("the supervisor ended unexpectedly"),
     }
 }
 
-type Ready = (Store, Vec<supervisor::life::UnitSpec>);
+type Ready = (Store, Vec<supervisor::life::UnitSpec>, claim::Announced);
 
-/// Everything before the first unit: Redis judged, pipelines marked, stores of files checked.
+/// Everything before the first unit: Redis judged, pipelines marked and agreed on, stores of files checked.
 async fn prepare(
     settings: &Arc<Settings>,
     only: &OnlyFilter,
     link: &Link,
     accept_data_loss: bool,
-    incarnation: &RandomId,
+    me: &mut NodeInfo,
 ) -> Result<Ready, StartError> {
-    let store = node::prepare(settings, link, accept_data_loss).await?;
+    let mut store = node::prepare(settings, link, accept_data_loss).await?;
     for pipeline in settings.pipelines() {
         node::mark(&store, link, &pipeline).await?;
     }
-    let stores = node::open_stores(settings, &store, link, incarnation).await?;
+    let announced = claim::agree(settings, &mut store, link, me).await?;
+    let stores = match node::open_stores(settings, &store, link, &me.incarnation).await {
+        Ok(stores) => stores,
+        Err(error) => {
+            drop(announced);
+            store.leave(link, &me.incarnation).await?;
+            return Err(error);
+        }
+    };
     let specs = wiring::specs(settings, only, &stores);
-    Ok((store, specs))
+    Ok((store, specs, announced))
 }
 
 fn refused(error: &StartError) -> Exit {
@@ -157,6 +169,9 @@ fn describe(settings: &Settings, only: &OnlyFilter) -> NodeInfo {
         slots: wiring::slots(settings),
         started_at: i64::try_from(now.as_secs()).unwrap_or(i64::MAX),
         units: Vec::new(),
+        given_up: Vec::new(),
+        unready: String::new(),
+        configs: BTreeMap::new(),
     }
 }
 
@@ -175,15 +190,17 @@ async fn stop_managed(link: &Link, others: usize) {
     }
 }
 
-/// A node that never started leaves no server behind that only it has wanted.
-async fn leave_managed(settings: &Settings, link: &Link) {
-    if let Place::Managed(managed) = &link.options().place
-        && managed.is_running().unwrap_or(false)
-    {
+/// A node that never started leaves no word that it lives, and no server behind that only it has wanted.
+async fn withdraw(settings: &Settings, link: &Link, incarnation: &RandomId) {
+    let there = match &link.options().place {
+        Place::Managed(managed) => managed.is_running().unwrap_or(false),
+        Place::Server(_) => !link.health().is_down(),
+    };
+    if there {
         let link = link.with_patience(Patience::For(LAST_LOOK));
         let store = Store::new(&settings.redis.prefix, &settings.node.name, RandomId::default());
         // Without an answer nobody can tell whether others use it: it stays.
-        if let Ok(nodes) = store.nodes(&link).await {
+        if let Ok(nodes) = store.leave(&link, incarnation).await {
             stop_managed(&link, nodes.len()).await;
         }
     }

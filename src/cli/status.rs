@@ -172,6 +172,14 @@ pub(super) fn state(unit: &UnitStatus) -> String {
 
 /// What units and mailboxes complain of, below the tables: errors are longer than a column.
 fn troubles(status: &Status, paint: Paint) -> String {
+    let unready = status.nodes.iter().filter(|node| !node.unready.is_empty());
+    let unready = unready.map(|node| format!("node {}: {}\n", paint.red(&plain(&node.node)), plain(&node.unready)));
+    let given_up = status.nodes.iter().flat_map(|node| node.given_up.iter().map(move |group| (node, group)));
+    let given_up = given_up.map(|(node, group)| {
+        let (name, again_in) = (plain(&node.node), age(group.again_in_ms));
+        let pipeline = paint.red(&plain(&group.pipeline));
+        format!("{pipeline}: node {name} gave it up, tries again in {again_in}: {}\n", plain(&group.reason))
+    });
     let units = status.units.iter().filter(|unit| !unit.last_error.is_empty());
     let units = units.map(|unit| {
         let name = if unit.has_failed() { paint.red(&unit.unit) } else { paint.yellow(&unit.unit) };
@@ -184,7 +192,7 @@ fn troubles(status: &Status, paint: Paint) -> String {
     });
     let mailboxes = status.mailboxes.iter().filter(|mailbox| !mailbox.fault.is_empty());
     let mailboxes = mailboxes.map(|m| format!("mailbox {}: {}\n", paint.red(&m.mailbox), plain(&m.fault)));
-    units.chain(paused).chain(mailboxes).collect()
+    unready.chain(given_up).chain(units).chain(paused).chain(mailboxes).collect()
 }
 
 fn mailboxes(status: &Status) -> String {

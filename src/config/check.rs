@@ -142,13 +142,18 @@ fn log_level(text: &str) -> Result<String, String> {
 }
 
 fn supervisor(s: &mut Section<'_>) -> SupervisorSettings {
-    let settings = SupervisorSettings {
+    let mut settings = SupervisorSettings {
         backoff_min: s.millis("backoff_min_ms", 1..=60_000),
         backoff_max: s.millis("backoff_max_ms", 1..=3_600_000),
         healthy: s.seconds("healthy_seconds", 1..=86_400),
         restarts_max: s.count("restarts_max", 1..=1000),
+        group_restarts_max: s.count("group_restarts_max", 1..=100_000),
         restart_window: s.seconds("restart_window_seconds", 1..=86_400),
         failed_cooldown: s.seconds("failed_cooldown_seconds", 1..=86_400),
+        failed_cooldown_max: s.seconds("failed_cooldown_max_seconds", 1..=604_800),
+        starts_at_a_time: s.size("starts_at_a_time", 1..=1000, ""),
+        failed_groups_exit: s.size("failed_groups_exit", 0..=1000, ""),
+        unready_exit: Some(s.seconds("unready_exit_seconds", 0..=86_400)).filter(|time| !time.is_zero()),
         hang: s.seconds("hang_seconds", 1..=3600),
         blocked: s.seconds("blocked_seconds", 1..=3600),
         blocked_exit: s.seconds("blocked_exit_seconds", 1..=3600),
@@ -156,6 +161,9 @@ fn supervisor(s: &mut Section<'_>) -> SupervisorSettings {
     if settings.backoff_min > settings.backoff_max {
         s.pair(["backoff_min_ms", "backoff_max_ms"], "backoff_min_ms must not be above backoff_max_ms");
     }
+    // Whoever raises the one bound means the other as well, which has a default of its own.
+    settings.group_restarts_max = settings.group_restarts_max.max(settings.restarts_max);
+    settings.failed_cooldown_max = settings.failed_cooldown_max.max(settings.failed_cooldown);
     if settings.blocked >= settings.blocked_exit {
         s.pair(
             ["blocked_seconds", "blocked_exit_seconds"],

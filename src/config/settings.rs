@@ -177,10 +177,21 @@ pub struct SupervisorSettings {
     pub healthy: Duration,
     /// Restarts within `restart_window` after which a unit is reported failed.
     pub restarts_max: u32,
-    /// The window for `restarts_max`.
+    /// Restarts of all units of one pipeline within `restart_window` after which this node gives all of it up; never
+    /// below `restarts_max`.
+    pub group_restarts_max: u32,
+    /// The window for `restarts_max` and `group_restarts_max`.
     pub restart_window: Duration,
-    /// How long a failed unit is left alone by this node.
+    /// How long a failed unit or pipeline is left alone by this node, the first time.
     pub failed_cooldown: Duration,
+    /// Longest such time, doubled each time; never below `failed_cooldown`.
+    pub failed_cooldown_max: Duration,
+    /// Units whose lease is being taken at the same time; 1 or more.
+    pub starts_at_a_time: usize,
+    /// Pipelines given up here at the same time at which the node is not ready; 0 = all that it runs.
+    pub failed_groups_exit: usize,
+    /// How long that must last, while other nodes run them, before the process ends; none = never.
+    pub unready_exit: Option<Duration>,
     /// A turn without progress for this long counts as hung.
     pub hang: Duration,
     /// A thread that runs nothing for this long is reported.

@@ -3,7 +3,7 @@
 use serde::Serialize;
 
 use super::HttpState;
-use crate::store::membership::NodeInfo;
+use crate::store::membership::{GroupReport, NodeInfo};
 
 /// What `/healthz` answers. `docs/http.md` documents it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -16,9 +16,11 @@ pub struct Health {
     pub reasons: Vec<String>,
     /// Units that this node works on.
     pub units: usize,
-    /// Units that this node gave up for a while. The node is ready all the same: other nodes may take them, and its
-    /// other units go on.
+    /// Units that this node gave up for a while. The node is ready all the same, as long as some pipeline works here:
+    /// other nodes may take them, and its other units go on.
     pub failed: Vec<FailedUnit>,
+    /// Pipelines that this node gave up as a whole for a while.
+    pub given_up: Vec<GroupReport>,
 }
 
 /// One unit that was given up for a while.
@@ -45,6 +47,7 @@ fn judge(name: &str, redis: &str, me: Option<&NodeInfo>, redis_down: bool) -> He
     match me {
         None => reasons.push("the node has not started yet".to_owned()),
         Some(me) if me.draining => reasons.push("the node is draining".to_owned()),
+        Some(me) if !me.unready.is_empty() => reasons.push(me.unready.clone()),
         Some(_) => {}
     }
     let units = me.map_or(&[][..], |me| &me.units);
@@ -58,6 +61,7 @@ fn judge(name: &str, redis: &str, me: Option<&NodeInfo>, redis_down: bool) -> He
             .into_iter()
             .map(|u| FailedUnit { unit: u.unit.clone(), last_error: u.last_error.clone() })
             .collect(),
+        given_up: me.map_or_else(Vec::new, |me| me.given_up.clone()),
     }
 }
 
@@ -88,6 +92,18 @@ mod tests {
         let both = ["redis is away: redis://r", "the node has not started yet"];
         assert_eq!(reasons(None, true), both);
         assert_eq!(reasons(Some(&me(true, &[])), false), ["the node is draining"]);
+        let unready = NodeInfo { unready: "the node gave up a.b".to_owned(), ..me(false, &["failed"]) };
+        assert_eq!(reasons(Some(&unready), false), ["the node gave up a.b"]);
+    }
+
+    #[test]
+    fn a_pipeline_that_was_given_up_is_listed() {
+        let (pipeline, reason) = ("selftest.main".to_owned(), "why".to_owned());
+        let given_up = vec![GroupReport { pipeline, again_in_ms: 7, reason }];
+        let me = NodeInfo { given_up: given_up.clone(), ..me(false, &["failed", "running"]) };
+        let health = judge("a", "redis://r", Some(&me), false);
+        assert!(health.ready, "other pipelines work here");
+        assert_eq!(health.given_up, given_up);
     }
 
     #[test]

@@ -11,7 +11,7 @@ use crate::config::Settings;
 use crate::ids::{Address, Kind, PipelineId, UnitId};
 use crate::store::link::Link;
 use crate::store::mailbox::Depth;
-use crate::store::membership::NodeInfo;
+use crate::store::membership::{GroupReport, NodeInfo};
 use crate::store::startup::Server;
 use crate::store::status::{round_trip, server_ms};
 use crate::store::{Store, StoreError};
@@ -73,12 +73,16 @@ pub struct NodeStatus {
     pub release: String,
     /// Where it serves HTTP; empty if it does not.
     pub http: String,
-    /// `running` or `draining`.
+    /// `running`, `unready` or `draining`.
     pub state: &'static str,
     /// Milliseconds since its start.
     pub up_ms: u64,
     /// Units that it holds, of those shown.
     pub units: usize,
+    /// Why it is not ready, and what follows; empty if it is, or drains.
+    pub unready: String,
+    /// Pipelines that it gave up as a whole for a while.
+    pub given_up: Vec<GroupReport>,
 }
 
 /// One mailbox.
@@ -253,7 +257,13 @@ fn node_status(node: &NodeInfo, units: &[UnitStatus], time_ms: u64) -> NodeStatu
         pid: node.pid,
         release: node.release.clone(),
         http: node.http.clone(),
-        state: if node.draining { "draining" } else { "running" },
+        state: match (node.draining, node.unready.is_empty()) {
+            (true, _) => "draining",
+            (false, true) => "running",
+            (false, false) => "unready",
+        },
+        unready: node.unready.clone(),
+        given_up: node.given_up.clone(),
         up_ms: time_ms.saturating_sub(started_ms),
         units: units.iter().filter(|unit| unit.is_held() && unit.incarnation == node.incarnation.as_str()).count(),
     }

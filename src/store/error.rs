@@ -74,6 +74,17 @@ pub enum StoreError {
         /// The newest format known here.
         known: u64,
     },
+    /// The pipeline has another configuration by now than this node was started with.
+    #[error(
+        "node {node} has started this pipeline with other values (configuration {generation}) while this node was not \
+         seen to live: start this node again with the same values; it then says which ones differ"
+    )]
+    Config {
+        /// The newest configuration.
+        generation: u64,
+        /// Who wrote it.
+        node: String,
+    },
     /// This Redis is not the one that the node has worked with: emptied, restored or another one.
     #[error(
         "this Redis is not the one that this node worked with (cluster id `{found}`, expected `{expected}`): \

@@ -83,6 +83,7 @@ impl Lease {
             &options.limits.history_max.to_string(),
             if store.accept_data_loss { "1" } else { "0" },
             &store.formats.writes().to_string(),
+            store.configs.get(&unit.pipeline).map_or("", String::as_str),
         ]
         .map(|arg| arg.as_bytes().to_vec())
         .into();
@@ -92,6 +93,7 @@ impl Lease {
             "OK" => {}
             "HELD" => return Err(StoreError::Held { node: row.text()?, left_ms: row.number()? }),
             "ALIEN" => return Err(StoreError::Alien { expected: store.cluster.to_string(), found: row.text()? }),
+            "CONFIG" => return Err(StoreError::Config { generation: row.number()?, node: row.text()? }),
             "TOO_OLD" => return Err(StoreError::TooOld { needs: row.number()?, known: store.formats.newest() }),
             "BROKEN" => return Err(StoreError::Broken { key: row.text()?, reason: row.text()? }),
             other => return Err(StoreError::Protocol(format!("acquire: `{other}`"))),

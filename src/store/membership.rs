@@ -41,6 +41,26 @@ pub struct NodeInfo {
     pub started_at: i64,
     /// What its units do.
     pub units: Vec<UnitReport>,
+    /// Pipelines that it gave up as a whole for a while; no unit of them is for it.
+    #[serde(default)]
+    pub given_up: Vec<GroupReport>,
+    /// Why it is not ready, and what follows; empty if it is. Draining has a field of its own.
+    #[serde(default)]
+    pub unready: String,
+    /// By `kind.name`: the digest of what it was told of each pipeline that it runs ([`identity`](super::identity)).
+    #[serde(default)]
+    pub configs: BTreeMap<String, String>,
+}
+
+/// A pipeline that a node gave up as a whole for a while.
+#[derive(Debug, Clone, Serialize, Deserialize, PartialEq, Eq)]
+pub struct GroupReport {
+    /// `kind.name`.
+    pub pipeline: String,
+    /// Milliseconds until it is tried again.
+    pub again_in_ms: u64,
+    /// Why.
+    pub reason: String,
 }
 
 /// One unit of one node, as the node sees it.

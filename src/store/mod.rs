@@ -15,6 +15,7 @@
 //! | `beat` | the regular exchange of a node: renewals, units and mailboxes, who lives |
 //! | `format` | which formats this release reads and writes |
 //! | `pool` | what the slots of a pool still owe |
+//! | `identity` | what each pipeline is configured to be, so that nodes agree |
 //! | `heights` | the held and parked heights, read page by page |
 //! | `view` | the heights as two plain keys, for others |
 //! | `checkpoint` | checkpoints and their history, for people |
@@ -33,6 +34,7 @@ pub mod effect;
 pub mod error;
 pub mod format;
 pub mod heights;
+pub mod identity;
 pub mod keys;
 pub mod lease;
 pub mod link;
@@ -56,9 +58,10 @@ pub mod view;
 pub use error::StoreError;
 pub use reply::Entry;
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use crate::ids::RandomId;
+use crate::ids::{PipelineId, RandomId};
 use format::Formats;
 use keys::Keys;
 
@@ -76,12 +79,15 @@ pub struct Store {
     pub accept_data_loss: bool,
     /// The formats that this node reads and may write.
     pub formats: Arc<Formats>,
+    /// The digest of each pipeline's configuration, which an acquisition compares; a pipeline that is not named is not
+    /// compared.
+    pub configs: Arc<BTreeMap<PipelineId, String>>,
 }
 
 impl Store {
     /// A store for `node` on the Redis with the id `cluster`.
     pub fn new(prefix: &str, node: &str, cluster: RandomId) -> Self {
-        let formats = Arc::new(Formats::new(format::newest()));
-        Self { keys: Keys::new(prefix), node: node.to_owned(), cluster, accept_data_loss: false, formats }
+        let (formats, configs) = (Arc::new(Formats::new(format::newest())), Arc::default());
+        Self { keys: Keys::new(prefix), node: node.to_owned(), cluster, accept_data_loss: false, formats, configs }
     }
 }

@@ -92,6 +92,9 @@ pub static DROP: LazyLock<Script> =
 /// A message from outside.
 pub static SEND: LazyLock<Script> =
     LazyLock::new(|| Script::new("send", Memory::Needed, &[FENCE, include_str!("scripts/send.lua")]));
+/// What a pipeline is configured to be.
+pub static IDENTITY: LazyLock<Script> =
+    LazyLock::new(|| Script::new("identity", Memory::Needed, &[FENCE, include_str!("scripts/identity.lua")]));
 /// The heights as two plain keys.
 pub static VIEW: LazyLock<Script> =
     LazyLock::new(|| Script::new("view", Memory::Needed, &[FENCE, include_str!("scripts/view.lua")]));

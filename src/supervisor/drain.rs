@@ -54,6 +54,10 @@ impl Supervisor {
             (Ended::Drained { .. }, Ok(Ok(nodes))) => Ended::Drained { others: nodes.len() },
             (ended, _) => ended,
         };
+        let ended = match (ended, &self.escalation.gave_up) {
+            (Ended::Drained { .. }, Some(words)) => Ended::GaveUp(words.clone()),
+            (ended, _) => ended,
+        };
         for slot in self.slots.values() {
             if let Phase::Running { abort, .. } = &slot.phase {
                 abort.abort();

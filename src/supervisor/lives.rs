@@ -97,10 +97,12 @@ impl Supervisor {
                 self.stop.get_or_insert(words);
             }
             Reaction::Restart | Reaction::GiveUp => {
-                let again_in = self.options.restart.cooldown;
-                tracing::error!(unit = %id, error = words, ?again_in, "cannot be acquired");
+                let now = Instant::now();
+                let again_in = slot.restarts.given_up(&self.options.restart, now);
+                tracing::error!(unit = %id, error = words, ?again_in, "cannot be acquired; other nodes may try");
                 slot.last_error = words;
-                slot.phase = Phase::Failed(Instant::now() + self.options.restart.cooldown);
+                slot.phase = Phase::Failed(now + again_in);
+                self.unit_given_up(id, again_in);
             }
         }
     }
@@ -114,6 +116,7 @@ impl Supervisor {
         let Phase::Running { since, stopping, .. } = &slot.phase else { return };
         let (ran, stopping) = (since.elapsed(), *stopping);
         (slot.seq, slot.token) = (held.seq, held.token);
+        slot.restarts.ran(&self.options.restart, ran);
         match (end, stopping) {
             (End::Exit(Exit::StopNode(words)), _) => {
                 self.stop.get_or_insert(words);
@@ -124,11 +127,13 @@ impl Supervisor {
             (End::Exit(Exit::Drained) | End::Cut, Some(Stopping::Drain(_)) | None) => self.release(unit),
             (End::Exit(Exit::Drained), Some(Stopping::Reload | Stopping::Hung)) => self.release(unit),
             (End::Exit(Exit::GivenUp(words)), _) => {
-                let again_in = self.options.restart.cooldown;
-                tracing::error!(unit = %id, error = words, ?again_in, "given up for a while");
+                let now = Instant::now();
+                let again_in = slot.restarts.given_up(&self.options.restart, now);
+                tracing::error!(unit = %id, error = words, ?again_in, "given up here for a while; other nodes may try");
                 slot.last_error = words;
-                slot.phase = Phase::Failed(Instant::now() + self.options.restart.cooldown);
+                slot.phase = Phase::Failed(now + again_in);
                 self.release_keeping_phase(unit);
+                self.unit_given_up(&id, again_in);
             }
             (End::Exit(Exit::Failed(words)), _) => self.restart(unit, RestartReason::Error, words, ran),
             (End::Panic(text), _) => self.restart(unit, RestartReason::Panic, format!("panic: {text}"), ran),
@@ -148,7 +153,11 @@ impl Supervisor {
         if self.draining.is_some() {
             return self.release(unit);
         }
-        self.begin_life(&id, false);
+        match (self.may_start(), self.slots.get_mut(&id)) {
+            // After an outage every unit reloads at once: they wait for their turn as after a pause.
+            (false, Some(slot)) => slot.phase = Phase::BackOff(Instant::now(), unit.clone()),
+            (true, _) | (_, None) => self.begin_life(&id, false),
+        }
     }
 
     pub(super) fn restart(&mut self, unit: &Arc<Unit>, reason: RestartReason, words: String, ran: Duration) {
@@ -170,12 +179,17 @@ impl Supervisor {
                 slot.phase = Phase::BackOff(Instant::now() + pause, unit.clone());
             }
             Verdict::GiveUp(cooldown) => {
-                tracing::error!(unit = %id, error = words, again_in = ?cooldown, "failed too often; given up for a while");
+                let text = "failed too often; given up here for a while, other nodes may take it";
+                tracing::error!(unit = %id, error = words, again_in = ?cooldown, text);
                 self.begin_life(&id, true);
                 if let Some(slot) = self.slots.get_mut(&id) {
                     slot.phase = Phase::Failed(Instant::now() + cooldown);
                 }
+                self.unit_given_up(&id, cooldown);
             }
+        }
+        if !draining {
+            self.group_failed(&id, &words);
         }
     }
 
@@ -220,13 +234,16 @@ impl Supervisor {
 
     /// Does what is due by time alone.
     pub(super) fn look_at_slots(&mut self) {
+        self.hold_groups_down();
         let now = Instant::now();
         let due: Vec<UnitId> =
             self.slots.iter().filter(|(_, s)| s.due().is_some_and(|at| at <= now)).map(|(id, _)| id.clone()).collect();
         for id in due {
+            let free = self.may_start();
             let Some(slot) = self.slots.get_mut(&id) else { continue };
             match &mut slot.phase {
-                Phase::BackOff(..) => self.begin_life(&id, false),
+                Phase::BackOff(..) if free => self.begin_life(&id, false),
+                Phase::BackOff(..) => {}
                 Phase::Failed(_) => {
                     slot.phase = Phase::Idle;
                 }
@@ -238,6 +255,7 @@ impl Supervisor {
                 Phase::Idle | Phase::Starting | Phase::Releasing => {}
             }
         }
+        self.start_waiting();
         let running = self.slots.values().filter(|s| matches!(s.phase, Phase::Running { .. })).count();
         let failed = self.slots.values().filter(|s| matches!(s.phase, Phase::Failed(_))).count();
         self.metrics.units_running.set(i64::try_from(running).unwrap_or(i64::MAX));

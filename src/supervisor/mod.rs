@@ -3,12 +3,17 @@
 //! actix's own supervisor neither survives a panic nor pauses between restarts, so this one is built from a factory
 //! per unit and the join handle of its context. It restarts on an error, on a panic anywhere in the actor (its
 //! factory included) and on missing progress; it gives a unit up for a while after too many restarts, while its
-//! siblings go on.
+//! siblings go on, then its pipeline, and in the end itself.
 
 pub mod beat;
 pub mod bell;
 pub mod board;
+pub mod claim;
 mod drain;
+mod escalate;
+pub mod group;
+pub mod identity;
+pub mod ladder;
 pub mod life;
 mod lives;
 mod losses;
@@ -18,6 +23,7 @@ pub mod placement;
 pub mod restart;
 mod retired;
 pub mod slot;
+mod starts;
 mod upgrade;
 pub mod watchdog;
 pub mod wiring;
@@ -38,6 +44,8 @@ use crate::store::{Store, StoreError};
 use crate::telemetry::metrics::Metrics;
 use bell::Bell;
 use board::{Board, Pulse};
+use escalate::Escalation;
+use ladder::LadderOptions;
 use life::{Event, UnitSpec};
 use restart::RestartOptions;
 use slot::{Phase, Slot, Stopping};
@@ -60,6 +68,10 @@ pub struct SupervisorOptions {
     pub drain: Duration,
     /// Restarting.
     pub restart: RestartOptions,
+    /// `starts_at_a_time`: units whose lease is being taken at the same time.
+    pub starts_at_a_time: usize,
+    /// When the node is not ready, and when it ends.
+    pub ladder: LadderOptions,
     /// Hangs and blocked threads.
     pub watchdog: WatchdogOptions,
 }
@@ -71,6 +83,8 @@ impl Default for SupervisorOptions {
             turn_grace: Duration::from_millis(500),
             drain: Duration::from_secs(25),
             restart: RestartOptions::default(),
+            starts_at_a_time: 10,
+            ladder: LadderOptions::default(),
             watchdog: WatchdogOptions::default(),
         }
     }
@@ -86,6 +100,8 @@ pub enum Ended {
     },
     /// The node must not go on.
     Stopped(String),
+    /// What others run fails here: it gave everything away, and its process is to be started afresh.
+    GaveUp(String),
 }
 
 /// Tells a running supervisor what to do, and how it stands.
@@ -134,6 +150,7 @@ pub struct Supervisor {
     nodes: Vec<NodeInfo>,
     draining: Option<Instant>,
     stop: Option<String>,
+    escalation: Escalation,
     me_tx: watch::Sender<NodeInfo>,
     nodes_tx: watch::Sender<Vec<NodeInfo>>,
 }
@@ -190,6 +207,7 @@ pub fn start(
         nodes: Vec::new(),
         draining: None,
         stop: None,
+        escalation: Escalation::default(),
         me_tx,
         nodes_tx,
     };
@@ -243,7 +261,10 @@ impl Supervisor {
     fn next_due(&self) -> Instant {
         let far = Instant::now() + Duration::from_secs(3600);
         let beat = if self.beat_under_way { far } else { self.beat_due };
-        let slots = self.slots.values().filter_map(Slot::due).min().unwrap_or(far);
+        // One whose pause is over while others start is woken by the end of a start.
+        let full = !self.may_start();
+        let slots = self.slots.values().filter(|slot| !(full && matches!(slot.phase, Phase::BackOff(..))));
+        let slots = slots.filter_map(Slot::due).min().unwrap_or(far);
         let drain = self.draining.unwrap_or(far);
         beat.min(slots).min(drain)
     }
@@ -251,8 +272,7 @@ impl Supervisor {
     fn send_beat(&mut self, answers: mpsc::Sender<Beaten>) {
         self.beat_under_way = true;
         self.beat_due = Instant::now() + self.beat_period();
-        self.me.units = self.reports();
-        self.me_tx.send_replace(self.me.clone());
+        self.describe_me();
         let mut units = BTreeMap::<_, Vec<_>>::new();
         for (id, slot) in &self.slots {
             let blocked = self.workers[slot.worker].pulse.is_blocked();
@@ -269,8 +289,11 @@ impl Supervisor {
     }
 
     fn reports(&self) -> Vec<crate::store::membership::UnitReport> {
-        let reports = self.slots.values().filter_map(|slot| slot.report(self.workers[slot.worker].pulse.is_blocked()));
-        let mut reports: Vec<_> = reports.collect();
+        let report = |slot: &Slot| {
+            let blocked = self.workers[slot.worker].pulse.is_blocked();
+            slot.report(blocked, || self.group_words(&slot.spec.id.pipeline))
+        };
+        let mut reports: Vec<_> = self.slots.values().filter_map(report).collect();
         // The others plan with what was given up, so that is never what is cut off.
         reports.sort_by_key(|report| report.state != placement::GIVEN_UP);
         reports.truncate(REPORTS_MAX);
@@ -301,6 +324,7 @@ impl Supervisor {
         let now = Instant::now();
         if self.last_beat.is_some_and(|last| now.duration_since(last) > self.lease()) {
             self.calm_until = Some(now + self.lease());
+            self.forget_illness();
         }
         self.last_beat = Some(now);
         if answer.cluster.as_ref() != Some(&self.store.cluster) {
@@ -314,6 +338,7 @@ impl Supervisor {
         self.nodes_tx.send_replace(self.nodes.clone());
         self.agree_on_a_format();
         self.on_owed(answer.owed);
+        self.escalation.waiting.clear();
         let rankings = self.rankings();
         for (id, known, seen) in answer.units {
             let rank = rankings.get(&id).and_then(|r| r.iter().position(|n| *n == self.me.incarnation));
@@ -325,6 +350,7 @@ impl Supervisor {
                 }
             }
         }
+        self.climb();
     }
 
     /// One line when beats begin to be refused, not one for each.
@@ -400,7 +426,7 @@ impl Supervisor {
         }
         slot.free_since.get_or_insert(now);
         if matches!(slot.phase, Phase::Idle) && !draining && slot.may_take(rank, now, lease) {
-            self.begin_life(id, false);
+            self.start_in_turn(id);
         }
     }
 }

@@ -92,8 +92,10 @@ fn may_run(node: &NodeInfo, unit: &UnitId, placement: &Placement) -> bool {
 
 /// A node that gave a unit up wants it elsewhere; were it still the first choice, the holder would give it back.
 fn has_given_up(node: &NodeInfo, unit: &UnitId) -> bool {
-    let name = unit.to_string();
-    node.units.iter().any(|report| report.state == GIVEN_UP && report.unit == name)
+    let (name, pipeline) = (unit.to_string(), unit.pipeline.to_string());
+    // A pipeline may have more units than a heartbeat names.
+    node.given_up.iter().any(|group| group.pipeline == pipeline)
+        || node.units.iter().any(|report| report.state == GIVEN_UP && report.unit == name)
 }
 
 fn weight(unit: &UnitId, node: &str) -> u64 {

@@ -12,6 +12,18 @@ use crate::ids::{RandomId, Token};
 use crate::store::lease::{Fate, Mail};
 use crate::store::membership::UnitReport;
 
+/// Longest error that a heartbeat carries, in bytes.
+const ERROR_MAX: usize = 300;
+
+/// An error as a heartbeat carries it.
+pub fn shortened(mut words: String) -> String {
+    if words.len() > ERROR_MAX {
+        let end = (0..=ERROR_MAX).rev().find(|i| words.is_char_boundary(*i)).unwrap_or(0);
+        words.truncate(end);
+    }
+    words
+}
+
 /// Where a unit stands on this node.
 pub enum Phase {
     /// Not here.
@@ -132,8 +144,8 @@ impl Slot {
         }
     }
 
-    /// What `status` shows.
-    pub fn report(&self, blocked: bool) -> Option<UnitReport> {
+    /// What `status` shows. `given_up` says why a unit that never failed itself is given up: its pipeline is.
+    pub fn report(&self, blocked: bool, given_up: impl Fn() -> String) -> Option<UnitReport> {
         let state = match &self.phase {
             Phase::Idle if self.last_error.is_empty() => return None,
             Phase::Idle => "idle",
@@ -148,15 +160,14 @@ impl Slot {
         };
         let waiting = self.held().and_then(|unit| unit.waiting());
         let mut last_error = waiting.unwrap_or_else(|| self.last_error.clone());
-        if last_error.len() > 300 {
-            let end = (0..=300).rev().find(|i| last_error.is_char_boundary(*i)).unwrap_or(0);
-            last_error.truncate(end);
+        if last_error.is_empty() && matches!(self.phase, Phase::Failed(_)) {
+            last_error = given_up();
         }
         Some(UnitReport {
             unit: self.spec.id.to_string(),
             state: state.to_owned(),
             restarts: self.restarts_total,
-            last_error,
+            last_error: shortened(last_error),
         })
     }
 }

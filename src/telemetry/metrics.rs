@@ -72,6 +72,34 @@ pub struct RestartLabels {
     pub reason: RestartReason,
 }
 
+/// What was given up for a while.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum CooldownLevel {
+    /// One unit.
+    Unit,
+    /// All units of the pipeline on this node.
+    Pipeline,
+}
+
+impl EncodeLabelValue for CooldownLevel {
+    fn encode(&self, encoder: &mut LabelValueEncoder<'_>) -> Result<(), std::fmt::Error> {
+        let word = match self {
+            CooldownLevel::Unit => "unit",
+            CooldownLevel::Pipeline => "pipeline",
+        };
+        EncodeLabelValue::encode(&word, encoder)
+    }
+}
+
+/// A cool-down and what it is for.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct CooldownLabels {
+    /// `kind.name`.
+    pub pipeline: String,
+    /// What is given up.
+    pub level: CooldownLevel,
+}
+
 /// How a lease changed hands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum LeaseMove {
@@ -127,6 +155,8 @@ pub struct Metrics {
     pub entries: Family<ActorLabels, Counter>,
     /// Restarts of units.
     pub restarts: Family<RestartLabels, Counter>,
+    /// Cool-downs begun.
+    pub cooldowns: Family<CooldownLabels, Counter>,
     /// Lease moves.
     pub leases: Family<LeaseLabels, Counter>,
     /// Entries set aside.
@@ -153,6 +183,10 @@ pub struct Metrics {
     pub units_running: Gauge,
     /// Units that were given up for a while.
     pub units_failed: Gauge,
+    /// Pipelines that were given up as a whole for a while.
+    pub pipelines_given_up: Gauge,
+    /// Units that wait for others to have started.
+    pub starts_waiting: Gauge,
     /// Endpoints of sources.
     pub endpoints: EndpointMetrics,
     /// Figures of the chains whose heads are followed here.
@@ -172,6 +206,7 @@ impl Metrics {
             commit_seconds: Family::new_with_constructor(commit_buckets as fn() -> Histogram),
             entries: Family::default(),
             restarts: Family::default(),
+            cooldowns: Family::default(),
             leases: Family::default(),
             dead_letters: Family::default(),
             rollbacks: Family::default(),
@@ -185,6 +220,8 @@ impl Metrics {
             ready: Gauge::default(),
             units_running: Gauge::default(),
             units_failed: Gauge::default(),
+            pipelines_given_up: Gauge::default(),
+            starts_waiting: Gauge::default(),
             endpoints: EndpointMetrics::new(),
             chain: ChainMetrics::default(),
         };
@@ -199,6 +236,7 @@ impl Metrics {
         r.register_with_unit("commit", help, Unit::Seconds, self.commit_seconds.clone());
         r.register("entries", "mailbox entries acknowledged by commits", self.entries.clone());
         r.register("restarts", "restarts of units by reason", self.restarts.clone());
+        r.register("cooldowns", "units and pipelines given up for a while", self.cooldowns.clone());
         r.register("lease_moves", "leases taken, given back and lost", self.leases.clone());
         r.register("dead_letters", "mailbox entries set aside", self.dead_letters.clone());
         r.register("rollbacks", "commits that a failover of redis took back", self.rollbacks.clone());
@@ -214,6 +252,9 @@ impl Metrics {
         r.register("ready", "1 while the node takes work", self.ready.clone());
         r.register("units_running", "units that run on this node", self.units_running.clone());
         r.register("units_failed", "units that this node gave up for a while", self.units_failed.clone());
+        let help = "pipelines that this node gave up as a whole for a while";
+        r.register("pipelines_given_up", help, self.pipelines_given_up.clone());
+        r.register("starts_waiting", "units that wait until others have started", self.starts_waiting.clone());
         self.endpoints.register(r);
         self.chain.register(r);
     }
@@ -229,6 +270,9 @@ impl Metrics {
         for reason in [RestartReason::Error, RestartReason::Panic, RestartReason::Hang, RestartReason::Reload] {
             let labels = RestartLabels { pipeline: pipeline.clone(), actor: actor.clone(), reason };
             drop(self.restarts.get_or_create(&labels));
+        }
+        for level in [CooldownLevel::Unit, CooldownLevel::Pipeline] {
+            drop(self.cooldowns.get_or_create(&CooldownLabels { pipeline: pipeline.clone(), level }));
         }
         if unit.pipeline.kind == Kind::Blocks {
             self.blocks.begin_at_zero(&pipeline);

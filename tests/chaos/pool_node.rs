@@ -188,10 +188,13 @@ fn supervision() -> SupervisorOptions {
             backoff_max: ms(50),
             healthy: seconds(60),
             restarts_max: 1000,
+            group_restarts_max: 1000,
             window: seconds(60),
             cooldown: seconds(2),
+            cooldown_max: seconds(2),
         },
         watchdog: WatchdogOptions { hang: seconds(1), blocked: seconds(1), blocked_exit: seconds(3) },
+        ..SupervisorOptions::default()
     }
 }
 

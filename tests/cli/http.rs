@@ -43,7 +43,10 @@ fn health_follows_redis_and_the_node() {
     let answer = poll("all units", || {
         get(address, "/healthz").filter(|answer| answer.status == 200 && answer.json()["units"] == 2)
     });
-    assert_eq!(answer.json(), json!({ "ready": true, "node": "a", "reasons": [], "units": 2, "failed": [] }));
+    assert_eq!(
+        answer.json(),
+        json!({ "ready": true, "node": "a", "reasons": [], "units": 2, "failed": [], "given_up": [] })
+    );
     redis.kill();
     assert_eq!(reasons(ready(address, false)), json!([away]));
     redis.resume();

@@ -3,11 +3,13 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod agreement;
 mod arguments;
 mod blocks;
 mod blocks_list;
 mod blocks_scan;
 mod docs;
+mod gives_up;
 mod http;
 mod letters;
 mod mailboxes;

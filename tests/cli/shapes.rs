@@ -20,6 +20,8 @@ const UNIT: [&str; 13] = [
     "token",
     "unit",
 ];
+const NODE: [&str; 11] =
+    ["given_up", "host", "http", "incarnation", "node", "pid", "release", "state", "units", "unready", "up_ms"];
 const MAILBOX: [&str; 9] =
     ["added", "capacity", "dead", "fault", "later", "mailbox", "next_later_ms", "oldest_age_ms", "waiting"];
 
@@ -38,7 +40,7 @@ fn status_of_a_running_node() {
     assert_eq!(names(redis), fields);
     assert_eq!((redis["dangers"].clone(), redis["cluster"].as_str().map(str::len)), (Value::Array(vec![]), Some(32)));
     let node = &status["nodes"][0];
-    assert_eq!(names(node), ["host", "http", "incarnation", "node", "pid", "release", "state", "units", "up_ms"]);
+    assert_eq!(names(node), NODE);
     assert_eq!((&node["node"], &node["state"], &node["units"]), (&"a".into(), &"running".into(), &3.into()));
     let pipeline = &status["pipelines"][0];
     assert_eq!(names(pipeline), ["dead", "failed", "held", "pipeline", "summary", "units", "waiting"]);

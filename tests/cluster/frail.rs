@@ -16,6 +16,7 @@ use gapless::store::link::{Class, Health, Link, Patience};
 use gapless::store::membership::NodeInfo;
 use gapless::store::options::StoreOptions;
 use gapless::store::{Entry, Store};
+use gapless::supervisor::ladder::LadderOptions;
 use gapless::supervisor::life::{Factory, UnitSpec};
 use gapless::supervisor::placement::Placement;
 use gapless::supervisor::restart::RestartOptions;
@@ -281,9 +282,13 @@ pub fn quick() -> SupervisorOptions {
             backoff_max: Duration::from_millis(40),
             healthy: Duration::from_secs(5),
             restarts_max: 10,
+            group_restarts_max: 20,
             window: Duration::from_secs(60),
             cooldown: Duration::from_millis(700),
+            cooldown_max: Duration::from_secs(60),
         },
+        starts_at_a_time: 10,
+        ladder: LadderOptions { groups: 0, exit: None },
         watchdog: WatchdogOptions {
             hang: Duration::from_millis(400),
             blocked: Duration::from_secs(10),

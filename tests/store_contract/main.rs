@@ -11,6 +11,7 @@ mod durability;
 mod failovers;
 mod fences;
 mod heights;
+mod identities;
 mod later;
 mod letters;
 mod links;

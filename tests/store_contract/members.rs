@@ -24,6 +24,7 @@ fn node(name: &str) -> NodeInfo {
         slots: BTreeMap::from([("selftest.laws/pool".to_owned(), 3)]),
         started_at: 0,
         units: Vec::new(),
+        ..NodeInfo::default()
     }
 }
 

@@ -57,7 +57,7 @@ impl Error {
                 | StoreError::TooLarge { .. }
                 | StoreError::Refused { .. }
                 | StoreError::Protocol(_) => Reaction::Restart,
-                StoreError::Broken { .. } | StoreError::TooOld { .. } => Reaction::GiveUp,
+                StoreError::Broken { .. } | StoreError::TooOld { .. } | StoreError::Config { .. } => Reaction::GiveUp,
                 StoreError::Alien { .. } => Reaction::StopNode,
             },
             Error::Source(error) => match error {

@@ -7,12 +7,14 @@ use crate::cli::exit::unreachable;
 use crate::cli::reach::Reach;
 use crate::cli::words::bytes;
 use crate::config::{RedisAddress, Settings};
+use crate::ids::PipelineId;
 use crate::store::StoreError;
 use crate::store::managed::find_program;
 use crate::store::rights;
 use crate::store::startup::{Danger, Server};
 use crate::store::status::round_trip;
 use crate::store::view;
+use crate::supervisor::identity as agreed;
 use crate::supervisor::node;
 
 /// Round trips that are measured.
@@ -56,6 +58,38 @@ pub(super) async fn check(settings: &Settings, findings: &mut Findings) {
     findings.checks.push(rights(&reach).await);
     findings.checks.push(scripts(&reach).await);
     findings.checks.push(identity(&reach).await);
+    for pipeline in settings.pipelines() {
+        findings.checks.extend(agreement(&reach, &pipeline).await);
+    }
+}
+
+/// Would a node with this configuration be let in beside those that live? Nothing to say before the first one.
+async fn agreement(reach: &Reach, pipeline: &PipelineId) -> Option<Check> {
+    let name = format!("{pipeline} configuration");
+    let looked = async {
+        let stored = reach.store.identity(&reach.link, pipeline).await?;
+        Ok::<_, StoreError>((stored, reach.store.nodes(&reach.link).await?))
+    };
+    let (stored, nodes) = match looked.await {
+        Ok((Some(stored), nodes)) => (stored, nodes),
+        Ok((None, _)) => return None,
+        Err(error) => return Some(Check::bad(&name, error.to_string(), "look at the server")),
+    };
+    let mine = agreed::identity(&reach.settings, pipeline)?;
+    let generation = stored.generation;
+    let changed = || agreed::differences(&mine, &stored.keys).replace('\n', ";");
+    Some(match agreed::judge(&mine, &stored, pipeline, &nodes) {
+        agreed::Verdict::Same => Check::good(&name, format!("generation {generation}, as nodes know it")),
+        agreed::Verdict::TakeOver => {
+            let words = format!("differs from generation {generation}, with which no node works:{}", changed());
+            Check::warn(&name, words, "if that is meant, start a node: it takes over")
+        }
+        agreed::Verdict::Refuse(living) => {
+            let (words, living) = (format!("a node would be refused:{}", changed()), living.join(", "));
+            let remedy = format!("use the same values as node {living}, or stop all nodes that run {pipeline} first");
+            Check::bad(&name, words, remedy)
+        }
+    })
 }
 
 fn away(findings: &mut Findings, check: Check) {

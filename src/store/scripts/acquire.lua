@@ -2,14 +2,18 @@
 -- ARGV: 1 incarnation   2 the caller's previous incarnation ('' = none)   3 node   4 lease ms   5 tip to leave
 --   6 cluster id   7 highest format known   8 slot ('' = exclusive, '-' = no mailbox)
 --   9 what became of the previous turn: 'none' or 'failed'   10 its reason   11 history length   12 '1' accepts data loss
---   13 the format that every live node reads
+--   13 the format that every live node reads   14 digest of the pipeline's configuration ('' = not compared)
 -- Answers { 'OK', token, tip, seq, offset, state, node before, failed, unfinished, format to write } or HELD, ALIEN,
--- TOO_OLD, BROKEN.
+-- CONFIG, TOO_OLD, BROKEN.
 --
 -- A repeat (the owner already is this incarnation) answers the same token and changes nothing.
-local facts = redis.call('HMGET', KEYS[3], 'cluster', 'needs')
+local facts = redis.call('HMGET', KEYS[3], 'cluster', 'needs', 'config', 'config_generation', 'config_node')
 if facts[1] ~= ARGV[6] then
   return { 'ALIEN', facts[1] or '' }
+end
+-- Where no release has written one down yet, nothing is compared.
+if ARGV[14] ~= '' and facts[3] and facts[3] ~= ARGV[14] then
+  return { 'CONFIG', facts[4] or '0', facts[5] or '' }
 end
 local ck = redis.call('HMGET', KEYS[1], 'token', 'owner', 'tip', 'seq', 'offset', 'state', 'node', 'needs', 'serving',
   'head', 'failed', 'unfinished')
