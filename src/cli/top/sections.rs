@@ -57,7 +57,7 @@ pub(super) fn bar(waiting: u64, capacity: u64) -> String {
 fn look_of_state(state: &str) -> Look {
     match state {
         "running" | "waiting" => Look::Good,
-        "failed" | "blocked" | "gone" => Look::Bad,
+        "failed" | "blocked" | "unready" | "gone" => Look::Bad,
         // The words of nodes of any release; what is in between deserves a look.
         _ => Look::Warn,
     }

@@ -26,6 +26,8 @@ fn node(name: &str, incarnation: &str) -> NodeStatus {
         state: "running",
         up_ms: 240_000,
         units: 2,
+        unready: String::new(),
+        given_up: Vec::new(),
     }
 }
 
