@@ -11,7 +11,9 @@ use crate::support::{signals, wait};
 /// A fleet whose tallies are always in the middle of a turn: slow answers, small turns, full mailboxes.
 async fn busy_world(sabotage: &[(&str, &str)]) -> World {
     let turns = ("mailbox", "turn_entries_max = 5".to_owned());
-    let plan = Plan { messages: 100_000, actors: 2, more: vec![turns], ..Plan::default() };
+    // A node that was paused takes up the answer that lies there, instead of a new connection and the news it brings.
+    let patient = ("redis", "command_timeout_ms = 60000".to_owned());
+    let plan = Plan { messages: 100_000, actors: 2, more: vec![turns, patient], ..Plan::default() };
     let mut world = World::new(2, plan);
     let slow = Faults { delay: Duration::from_millis(4), ..Faults::default() };
     world.proxies.iter().for_each(|proxy| proxy.set(slow));

@@ -40,8 +40,11 @@ fn a_paused_collector_asks_nothing_until_it_resumes_whoever_holds_it() {
     let status = workspace.run(&["status"]).out;
     assert!(status.contains(&format!("{COLLECTOR}: paused by an operator ")), "{status}");
     assert!(status.contains("to go on: gapless resume blocks.main\n"), "{status}");
-    let row = status.lines().find(|line| line.starts_with(COLLECTOR)).expect("its row");
-    assert!(row.contains(" paused "), "{row}");
+    // The row's state is what the holder said in its last beat.
+    poll("its row to say so", || {
+        let status = workspace.run(&["status"]).out;
+        status.lines().any(|line| line.starts_with(COLLECTOR) && line.contains(" paused ")).then_some(())
+    });
     let blocks = workspace.run(&["blocks", "status", "--json"]).json();
     assert!(blocks["pipelines"][0]["paused_age_ms"].is_u64(), "{blocks}");
     assert!(

@@ -28,10 +28,16 @@ fn node(url: &str, durability: Durability) -> Link {
 
 const ONE: Durability = Durability::Replicated { replicas: 1 };
 
-/// Commits `n` and waits until it is kept.
+/// Commits `n` and asks until it is kept, as a unit does: a replica that is slow for a moment is asked again.
 async fn kept(lease: &Lease, n: u64) -> Result<(), StoreError> {
     lease.commit(&write(n)).await?;
-    lease.confirmed().await
+    wait::until_some("the commit to be kept", || async {
+        match lease.confirmed().await {
+            Err(StoreError::Unconfirmed { .. }) => None,
+            outcome => Some(outcome),
+        }
+    })
+    .await
 }
 
 #[actix_rt::test]
