@@ -75,26 +75,27 @@ impl Follow<'_> {
         range.map_err(anyhow::Error::msg)
     }
 
-    /// The last look that shows nothing held starts the clock.
+    /// The first look that shows held blocks starts the clock, and those are not counted: their work came before it.
+    /// A part that is whole at that look is timed from the look before.
     async fn watch(&self, node: &mut Child) -> Result<Figure> {
         let options = Arc::new(StoreOptions::at(&self.server.url()));
         let link = Link::new(options, Arc::new(Health::default()), Class::Command, Patience::For(FOLLOW_MAX));
         let store = Store::new("gapless", "bench", RandomId::default());
         let (pipeline, wanted) = (PipelineId::new(Kind::Blocks, "bench"), self.wanted()?);
         let begun = Instant::now();
-        let (mut empty, mut used) = (begun, node.used());
+        let mut from = (begun, 0, node.used());
         loop {
             let held = store.held(&link, &pipeline, wanted).await?;
             let held: u64 = held.iter().filter_map(|piece| piece.range.intersect(wanted)).map(HeightRange::count).sum();
             let now = Instant::now();
-            if held == 0 {
-                (empty, used) = (now, node.used());
+            if held == 0 || (from.1 == 0 && held < wanted.count()) {
+                from = (now, held, node.used());
             }
             if held == wanted.count() {
-                let end = node.used();
+                let (end, (at, before, used)) = (node.used(), from);
                 return Ok(Figure {
-                    blocks: held,
-                    seconds: now.duration_since(empty).as_secs_f64(),
+                    blocks: held - before,
+                    seconds: now.duration_since(at).as_secs_f64(),
                     cpu: end.cpu - used.cpu,
                     peak_kib: end.peak_kib,
                 });
