@@ -12,4 +12,5 @@ pub mod block;
 pub mod facts;
 pub mod gap;
 pub mod heights;
+pub mod line;
 pub mod tally;
