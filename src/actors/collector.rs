@@ -9,6 +9,7 @@
 //! Crash    files without a commit are found again by their name; the window in the checkpoint tells where to go on
 
 mod again;
+mod ahead;
 mod alarm;
 mod commit;
 mod event;
@@ -23,8 +24,8 @@ use std::time::Duration;
 use actix::prelude::*;
 
 use super::turn::crash::CrashPoint;
-use super::turn::{self, Brought, Claimed, Error, Tick, Turn, Unit};
-use crate::messages::block::Block;
+use super::turn::{self, Claimed, Error, Tick, Turn, Unit};
+use crate::messages::block::BlockRef;
 use crate::messages::facts::ChainFacts;
 use crate::messages::gap::CollectorMessage;
 use crate::messages::heights::{Height, HeightRange, HeightSet};
@@ -69,8 +70,12 @@ pub struct FollowPlan {
     pub chain_id: Option<String>,
     /// Blocks below the head that may still change, unless the chain itself says that they are final.
     pub confirmations: u64,
-    /// Heights of one turn.
+    /// Heights of one turn that follows the chain.
+    pub turn: u64,
+    /// Heights that are fetched at a time, and stored at a time.
     pub batch: u64,
+    /// How long one turn goes on to fetch: what it stored counts only when it ends.
+    pub ahead: Duration,
     /// How often the head is looked at.
     pub poll: Duration,
     /// Hints that the detector's mailbox may hold.
@@ -101,7 +106,8 @@ enum Next {
     CaughtUp,
     /// The highest wanted height is held; until it is final it may still leave the chain.
     Confirm,
-    /// These heights, standing on the top of the window (or on nothing, at the very start).
+    /// These heights, standing on the top of the window (or on nothing, at the very start); the lower ones first, the
+    /// rest as long as it comes soon.
     Follow(HeightRange),
     /// These heights (none where all that is wanted is final), after finality has overtaken the window: the block
     /// above its top must still stand on it.
@@ -164,7 +170,7 @@ impl Collector {
     /// Stores what was found and makes the turn durable, if there is anything to say.
     async fn settle(
         &self,
-        found: Found,
+        mut found: Found,
         window: Window,
         view: &View,
         facts: &ChainFacts,
@@ -176,7 +182,10 @@ impl Collector {
             Some(reorg) => Some((reorg.top + 1 - reorg.from, self.reorg_event(reorg, &window)?)),
             None => None,
         };
-        let recorded = outcome(&found, window, view, chain_id).record(self.plan.confirmations + 1);
+        let (blocks, rest) = (std::mem::take(&mut found.blocks), found.rest.take());
+        let brought = self.store(blocks, rest).await?;
+        let ids = brought.iter().map(|block| block.id.clone()).collect();
+        let recorded = outcome(&found, ids, window, view, chain_id).record(self.plan.confirmations + 1);
         // A start that was changed, a head that the detector must know though no block came with it, or more that is
         // final.
         let news = facts.start.is_some_and(|told| told != view.start)
@@ -186,8 +195,6 @@ impl Collector {
             self.watch.figures.set_heads(view.told, view.told_final);
             return Ok(self.watch.idle(self.plan.poll));
         }
-        let brought = Brought::of(&found.blocks);
-        self.store(found.blocks).await?;
         match self.commit(recorded, left, &brought, wishes, view.told).await? {
             Some(alarm) => self.sound(alarm, facts, wishes.ack).await,
             None if worked => {
@@ -254,21 +261,13 @@ impl Collector {
         let held: HeightSet = held.iter().map(|piece| piece.range).collect();
         Ok(held.gaps(range).ranges().first().copied())
     }
-
-    async fn store(&self, blocks: Vec<Block>) -> Result<(), Error> {
-        if !blocks.is_empty() {
-            self.unit.outside(self.files.store(blocks)).await?;
-        }
-        self.unit.point(CrashPoint::AfterApply).await;
-        Ok(())
-    }
 }
 
 /// What a turn is to write down.
-fn outcome(found: &Found, window: Window, view: &View, chain_id: String) -> Outcome {
+fn outcome(found: &Found, ids: Vec<BlockRef>, window: Window, view: &View, chain_id: String) -> Outcome {
     Outcome {
         window,
-        ids: found.blocks.iter().map(|block| block.id.clone()).collect(),
+        ids,
         reorg: found.reorg.clone(),
         place: found.place,
         head: found.head_seen.then_some(view.head),
@@ -303,8 +302,10 @@ fn decide(window: &Window, view: &View, plan: &FollowPlan) -> Next {
     if plan.end.is_some_and(|end| told_final >= Some(end)) {
         return Next::CaughtUp;
     }
-    let batch = |lo: Height, hi: Height| HeightRange::new(lo, hi.min(lo.saturating_add(plan.batch.max(1) - 1))).ok();
-    if let Some(hole) = hole.and_then(|hole| batch(hole.lo(), hole.hi())) {
+    let first =
+        |lo: Height, hi: Height, count: u64| HeightRange::new(lo, hi.min(lo.saturating_add(count.max(1) - 1))).ok();
+    let turn = |lo, hi| first(lo, hi, plan.turn);
+    if let Some(hole) = hole.and_then(|hole| first(hole.lo(), hole.hi(), plan.batch)) {
         return Next::Mend(hole);
     }
     let last = plan.end.map_or(head, |end| end.min(head));
@@ -314,12 +315,12 @@ fn decide(window: &Window, view: &View, plan: &FollowPlan) -> Next {
         Some(top) if top >= last => Next::CaughtUp,
         // A few blocks that became final meanwhile are still followed one by one: they are nobody else's yet.
         Some(top) if top + 1 >= floor || is_near(top, view, plan.batch) => {
-            batch(top + 1, last).map_or(Next::CaughtUp, Next::Follow)
+            turn(top + 1, last).map_or(Next::CaughtUp, Next::Follow)
         }
-        Some(_) => Next::Jump(batch(floor, last)),
+        Some(_) => Next::Jump(turn(floor, last)),
         // The chain has not reached the first wanted height.
         None if start > last => Next::CaughtUp,
-        None => batch(floor, last).map_or(Next::Jump(None), Next::Follow),
+        None => turn(floor, last).map_or(Next::Jump(None), Next::Follow),
     }
 }
 
@@ -339,7 +340,9 @@ mod tests {
             end: None,
             chain_id: None,
             confirmations: 10,
+            turn: 5,
             batch: 5,
+            ahead: Duration::ZERO,
             poll: Duration::from_secs(1),
             capacity: 10,
         }

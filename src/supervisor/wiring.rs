@@ -27,6 +27,8 @@ use super::placement::Placement;
 
 /// How soon the detector looks again when it had more to ask for than room.
 const DETECT_AGAIN: Duration = Duration::from_millis(200);
+/// How long one turn of the Collector goes on to fetch while it stores: a turn that is asked to stop has half a second.
+const FOLLOW_AHEAD: Duration = Duration::from_millis(300);
 /// The pause before a height that could not be had is tried again; it doubles.
 const FIX_PAUSE_MIN: Duration = Duration::from_millis(200);
 /// The longest such pause. The task waits beside the pool and holds no slot.
@@ -145,7 +147,9 @@ fn blocks_units(name: &str, section: &BlocksSettings, files: &BlockFiles, settin
         end: section.end,
         chain_id: section.chain_id.clone(),
         confirmations: section.confirmations,
+        turn: u64::from(section.task_heights),
         batch,
+        ahead: FOLLOW_AHEAD,
         poll: section.poll,
         capacity: settings.mailbox.capacity,
     };

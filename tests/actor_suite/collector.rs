@@ -33,7 +33,9 @@ impl Subject for CollectorSubject {
             chain_id: None,
             // More than any law offers: nothing is the pool's.
             confirmations: 100,
+            turn: 5,
             batch: 2,
+            ahead: Duration::from_secs(60),
             poll: Duration::from_millis(20),
             capacity: 1000,
         };

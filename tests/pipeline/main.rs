@@ -7,6 +7,7 @@ mod support;
 mod adoption;
 mod alarms;
 mod bare;
+mod catching_up;
 mod chains;
 mod cosmos;
 mod detector;

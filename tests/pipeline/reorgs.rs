@@ -37,7 +37,7 @@ use crate::support::redis::RedisServer;
 use crate::support::wait;
 
 /// A source that serves one branch, and stops with its answer in hand where it is told to.
-struct Staged {
+pub struct Staged {
     chain: SimChain,
     /// From the first height on it is the second one's branch, else the main one.
     branch: Mutex<(Height, u32)>,
@@ -49,14 +49,14 @@ struct Staged {
 }
 
 impl Staged {
-    fn new(branch: u32, head: Height, holds: bool) -> Arc<Self> {
+    pub fn new(branch: u32, head: Height, holds: bool) -> Arc<Self> {
         let chain = SimChain::new(&plan(21, head));
         let (branch, head) = (Mutex::new((0, branch)), AtomicU64::new(head));
         Arc::new(Self { chain, branch, head, asked: Mutex::default(), holds, go: Notify::new() })
     }
 
     /// The chain goes over to another branch, and has grown.
-    fn turn(&self, from: Height, branch: u32, head: Height) {
+    pub fn turn(&self, from: Height, branch: u32, head: Height) {
         *self.branch.lock().expect("the branch") = (from, branch);
         self.head.store(head, Ordering::SeqCst);
     }
@@ -121,7 +121,9 @@ pub fn follow_plan() -> FollowPlan {
         end: None,
         chain_id: None,
         confirmations: 10,
+        turn: 60,
         batch: 20,
+        ahead: Duration::from_secs(60),
         poll: Duration::from_millis(20),
         capacity: 100,
     }
@@ -232,7 +234,7 @@ impl Stage {
     }
 
     /// Waits until one piece is held whose highest block is the source's of now.
-    async fn wait_followed(&self, source: &Staged, lo: Height, hi: Height) {
+    pub async fn wait_followed(&self, source: &Staged, lo: Height, hi: Height) {
         wait::until_true(&format!("{lo}..{hi} of the new branch"), || {
             let held = oracle::held(&self.redis, "main");
             let top = source.block(hi).id.hash;

@@ -19,6 +19,8 @@ const PARTS_MAX: usize = 8;
 #[derive(Debug, Default)]
 pub(super) struct Found {
     pub blocks: Vec<Block>,
+    /// What may stand on these blocks and was not asked for yet.
+    pub rest: Option<HeightRange>,
     pub reorg: Option<Reorg>,
     pub place: Place,
     /// A block bears the source's head out, so it may be written down.
@@ -47,10 +49,11 @@ impl Collector {
 
     /// The blocks above the window, as far as they link.
     async fn follow(&self, window: &Window, range: HeightRange, view: &View) -> Result<Found, Error> {
-        let blocks = self.fetch(range).await?;
+        let (first, rest) = self.divided(range);
+        let blocks = self.fetch(first).await?;
         match (window.top(), blocks.first()) {
             (Some((_, hash)), Some(first)) if first.id.parent != *hash => self.walk_back(window, view).await,
-            _ => Ok(Found { head_seen: !blocks.is_empty(), blocks, ..Found::default() }),
+            _ => Ok(Found { head_seen: !blocks.is_empty(), blocks, rest, ..Found::default() }),
         }
     }
 
@@ -80,14 +83,16 @@ impl Collector {
                 return self.walk_back(window, view).await;
             }
         }
-        let blocks = match range {
-            Some(range) => self.fetch(range).await?,
+        let (first, rest) = range.map(|range| self.divided(range)).unzip();
+        let blocks = match first {
+            Some(first) => self.fetch(first).await?,
             None => Vec::new(),
         };
         // What is final is the pool's work, even where nothing above it can be had; but a head is believed only with
         // a block to show for it, or one wrong answer would send the pool after heights that do not exist.
         let head_seen = !blocks.is_empty() || self.is_there(view.head).await?;
-        Ok(Found { beyond: blocks.is_empty(), blocks, place: Place::Afresh, head_seen, ..Found::default() })
+        let rest = rest.flatten();
+        Ok(Found { beyond: blocks.is_empty(), blocks, rest, place: Place::Afresh, head_seen, ..Found::default() })
     }
 
     /// Lost blocks of the window, if the chain still has the same ones.
@@ -171,13 +176,20 @@ impl Collector {
         Ok(part)
     }
 
+    /// What is asked for at once, and what may follow while that is being stored.
+    pub(super) fn divided(&self, range: HeightRange) -> (HeightRange, Option<HeightRange>) {
+        let last = range.hi().min(range.lo().saturating_add(self.plan.batch.max(1) - 1));
+        let first = HeightRange::one(range.lo()).up_to(last);
+        (first, HeightRange::new(last + 1, range.hi()).ok())
+    }
+
     /// Whether the source has a block at a height.
     async fn is_there(&self, height: Height) -> Result<bool, Error> {
         Ok(!self.fetch(HeightRange::one(height)).await?.is_empty())
     }
 
     /// The blocks of a range as far as they are there and link to each other.
-    async fn fetch(&self, range: HeightRange) -> Result<Vec<Block>, Error> {
+    pub(super) async fn fetch(&self, range: HeightRange) -> Result<Vec<Block>, Error> {
         let mut blocks: Vec<Block> = Vec::new();
         for chunk in range.chunks(self.plan.batch) {
             for fetched in self.unit.outside(self.source.blocks(chunk)).await? {

@@ -57,7 +57,7 @@ pub struct Unit {
     progress: AtomicU64,
     asking: AtomicU32,
     exit: Mutex<Option<Exit>>,
-    outside: AtomicBool,
+    outside: AtomicU32,
     waits: AtomicU64,
     waiting: Mutex<Option<String>>,
 }
@@ -100,7 +100,7 @@ impl Unit {
             progress: AtomicU64::new(0),
             asking: AtomicU32::new(0),
             exit: Mutex::new(None),
-            outside: AtomicBool::new(false),
+            outside: AtomicU32::new(0),
             waits: AtomicU64::new(0),
             waiting: Mutex::new(None),
         })
@@ -223,16 +223,17 @@ impl Unit {
     /// nothing against the entry in hand.
     pub async fn outside<T>(&self, call: impl Future<Output = T>) -> T {
         self.progress();
-        self.outside.store(true, Ordering::Relaxed);
+        self.outside.fetch_add(1, Ordering::Relaxed);
         let answer = call.await;
-        self.outside.store(false, Ordering::Relaxed);
+        // Not where it is cut: what it waited for then is asked afterwards.
+        self.outside.fetch_sub(1, Ordering::Relaxed);
         self.progress();
         answer
     }
 
     /// Whether it waits for the world outside Redis, or did when it was cut.
     pub fn is_outside(&self) -> bool {
-        self.outside.load(Ordering::Relaxed)
+        self.outside.load(Ordering::Relaxed) > 0
     }
 
     /// Passes a named point of the turn.
