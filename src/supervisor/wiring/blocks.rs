@@ -1,29 +1,25 @@
-//! Which units a configuration has: one small function a kind of pipeline.
+//! The units of a blocks pipeline.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures_util::future::LocalBoxFuture;
-
+use super::{BY_MAIL, exclusive};
 use crate::actors::collector::{Collector, FollowPlan};
-use crate::actors::feeder::Feeder;
 use crate::actors::gap_detector::{DetectPlan, GapDetector, ViewPlan, Walks};
 use crate::actors::gap_fixer::{FixPlan, GapFixer};
 use crate::actors::namer::Namer;
-use crate::actors::tally::{Planted, Tally};
 use crate::actors::turn::{self, Unit};
-use crate::config::{BlocksSettings, OnlyFilter, SecretUrl, SeedView, SelftestSettings, Settings, Start};
-use crate::ids::{Address, Kind, PipelineId, RandomId, UnitId};
+use crate::config::{BlocksSettings, SecretUrl, SeedView, Settings, Start};
+use crate::ids::{Kind, PipelineId, RandomId, UnitId};
 use crate::sinks::{BareNames, BlockFiles};
 use crate::sources::hints::{HintOptions, Hints};
 use crate::sources::{self, Chain};
 use crate::store::lease::Mail;
 use crate::store::view::ViewKeys;
+use crate::supervisor::life::{Factory, UnitSpec};
+use crate::supervisor::placement::Placement;
 use crate::telemetry::endpoints::SourceWatch;
-
-use super::life::{Factory, UnitSpec};
-use super::placement::Placement;
+use futures_util::future::LocalBoxFuture;
 
 /// How soon the detector looks again when it had more to ask for than room.
 const DETECT_AGAIN: Duration = Duration::from_millis(200);
@@ -34,109 +30,8 @@ const FIX_PAUSE_MIN: Duration = Duration::from_millis(200);
 /// The longest such pause. The task waits beside the pool and holds no slot.
 const FIX_PAUSE_MAX: Duration = Duration::from_secs(5);
 
-/// How long an actor sleeps whose work comes by mail alone: bell and beat wake it, and this is a belt to the braces.
-const BY_MAIL: Duration = Duration::from_secs(600);
-
-/// Every actor address of the configuration, in order: what `--only`, `mailbox` and `send` may name.
-pub fn addresses(settings: &Settings) -> Vec<Address> {
-    let blocks = settings.blocks.iter().flat_map(|(name, section)| {
-        let pipeline = PipelineId::new(Kind::Blocks, name);
-        let namer = section.bare_names.as_ref().map(|_| "namer");
-        let actors = ["collector", "gap_detector", "gap_fixer"].into_iter().chain(namer);
-        actors.map(|actor| Address::new(&pipeline, actor)).collect::<Vec<_>>()
-    });
-    let selftests = settings.selftest.iter().flat_map(|(name, selftest)| {
-        let pipeline = PipelineId::new(Kind::Selftest, name);
-        let tallies = (0..selftest.actors).map(tally_name);
-        std::iter::once("feeder".to_owned())
-            .chain(tallies)
-            .map(|actor| Address::new(&pipeline, &actor))
-            .collect::<Vec<_>>()
-    });
-    blocks.chain(selftests).collect()
-}
-
-/// The slots of each pool of the configuration, by `kind.name/actor`: what a node tells the others of its pools.
-pub fn slots(settings: &Settings) -> BTreeMap<String, u32> {
-    let pool = |address: Address| Some((address.to_string(), slots_of(settings, &address))).filter(|(_, n)| *n > 0);
-    addresses(settings).into_iter().filter_map(pool).collect()
-}
-
-/// The slots of an actor; 0 if it is no pool.
-fn slots_of(settings: &Settings, address: &Address) -> u32 {
-    match address.pipeline.kind {
-        Kind::Blocks if address.actor == "gap_fixer" => {
-            settings.blocks.get(&address.pipeline.name).map_or(0, |blocks| blocks.slots)
-        }
-        Kind::Blocks | Kind::Selftest => 0,
-    }
-}
-
-/// Every unit of the configuration: what is leased. A pool has one for each slot.
-pub fn units(settings: &Settings) -> Vec<UnitId> {
-    let of = |address: Address| match slots_of(settings, &address) {
-        0 => vec![UnitId::exclusive(&address.pipeline, &address.actor)],
-        slots => (0..slots).map(|slot| UnitId::slot(&address.pipeline, &address.actor, slot)).collect(),
-    };
-    addresses(settings).into_iter().flat_map(of).collect()
-}
-
-/// Entries that the mailbox of an actor may hold.
-pub fn capacity(settings: &Settings, address: &Address) -> u64 {
-    match address.pipeline.kind {
-        Kind::Blocks if address.actor == "gap_fixer" => {
-            settings.blocks.get(&address.pipeline.name).map_or(settings.mailbox.capacity, |b| b.task_capacity)
-        }
-        Kind::Blocks | Kind::Selftest => settings.mailbox.capacity,
-    }
-}
-
-/// The actor of a pipeline that reads its source, and takes the orders to pause, resume and rescan.
-pub fn source(pipeline: &PipelineId) -> Address {
-    let actor = match pipeline.kind {
-        Kind::Blocks => "collector",
-        Kind::Selftest => "feeder",
-    };
-    Address::new(pipeline, actor)
-}
-
-/// The mailbox of the nth Tally.
-pub fn tally_name(n: u32) -> String {
-    format!("tally_{n}")
-}
-
-/// The units of a self-test pipeline: one Feeder, many Tallies.
-pub fn selftest(name: &str, selftest: &SelftestSettings, settings: &Settings) -> Vec<UnitSpec> {
-    let pipeline = PipelineId::new(Kind::Selftest, name);
-    let tallies: Vec<Address> = (0..selftest.actors).map(|n| Address::new(&pipeline, &tally_name(n))).collect();
-    let planted = Planted {
-        panic_every: selftest.panic_every.map_or(0, u64::from),
-        hang_every: selftest.hang_every.map_or(0, u64::from),
-    };
-    let (last, batch, capacity) = (selftest.messages, u64::from(selftest.batch), settings.mailbox.capacity);
-    let (fed, pause) = (tallies.clone(), selftest.pause);
-    let feeder: Factory =
-        Arc::new(move |unit| turn::live(Feeder { unit, tallies: fed.clone(), last, batch, pause, capacity }));
-    let tally: Factory = Arc::new(move |unit| turn::live(Tally { unit, planted, records: true }));
-    let mut specs = vec![exclusive(UnitId::exclusive(&pipeline, "feeder"), feeder, BY_MAIL)];
-    specs.extend(tallies.iter().map(|a| exclusive(UnitId::exclusive(&pipeline, &a.actor), tally.clone(), BY_MAIL)));
-    specs
-}
-
-fn exclusive(id: UnitId, factory: Factory, idle_poll: Duration) -> UnitSpec {
-    UnitSpec { id, mail: Mail::Offset, placement: Placement::Exclusive, idle_poll, factory }
-}
-
-/// Every unit of the configuration that `only` allows. `stores` holds the open store of each blocks pipeline.
-pub fn specs(settings: &Settings, only: &OnlyFilter, stores: &BTreeMap<String, BlockFiles>) -> Vec<UnitSpec> {
-    let selftests = settings.selftest.iter().flat_map(|(name, section)| selftest(name, section, settings));
-    let blocks = settings.blocks.iter().filter_map(|(name, section)| Some((name, section, stores.get(name)?)));
-    let blocks = blocks.flat_map(|(name, section, files)| blocks_units(name, section, files, settings));
-    selftests.chain(blocks).filter(|spec| only.allows(&spec.id.pipeline, &spec.id.actor)).collect()
-}
-
 /// The units of a blocks pipeline: a Collector, a GapDetector, and the slots of the GapFixer pool.
-fn blocks_units(name: &str, section: &BlocksSettings, files: &BlockFiles, settings: &Settings) -> Vec<UnitSpec> {
+pub(super) fn units(name: &str, section: &BlocksSettings, files: &BlockFiles, settings: &Settings) -> Vec<UnitSpec> {
     let pipeline = PipelineId::new(Kind::Blocks, name);
     let batch = u64::from(section.batch_heights);
     let follow = FollowPlan {

@@ -1,0 +1,93 @@
+//! Which units a configuration has: one file a kind of pipeline.
+
+mod blocks;
+mod selftest;
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use super::life::{Factory, UnitSpec};
+use super::placement::Placement;
+use crate::config::{OnlyFilter, Settings};
+use crate::ids::{Address, Kind, PipelineId, UnitId};
+use crate::sinks::BlockFiles;
+use crate::store::lease::Mail;
+pub use selftest::{selftest, tally_name};
+
+/// How long an actor sleeps whose work comes by mail alone: bell and beat wake it, and this is a belt to the braces.
+const BY_MAIL: Duration = Duration::from_secs(600);
+
+/// Every actor address of the configuration, in order: what `--only`, `mailbox` and `send` may name.
+pub fn addresses(settings: &Settings) -> Vec<Address> {
+    let blocks = settings.blocks.iter().flat_map(|(name, section)| {
+        let pipeline = PipelineId::new(Kind::Blocks, name);
+        let namer = section.bare_names.as_ref().map(|_| "namer");
+        let actors = ["collector", "gap_detector", "gap_fixer"].into_iter().chain(namer);
+        actors.map(|actor| Address::new(&pipeline, actor)).collect::<Vec<_>>()
+    });
+    let selftests = settings.selftest.iter().flat_map(|(name, selftest)| {
+        let pipeline = PipelineId::new(Kind::Selftest, name);
+        let tallies = (0..selftest.actors).map(tally_name);
+        std::iter::once("feeder".to_owned())
+            .chain(tallies)
+            .map(|actor| Address::new(&pipeline, &actor))
+            .collect::<Vec<_>>()
+    });
+    blocks.chain(selftests).collect()
+}
+
+/// The slots of each pool of the configuration, by `kind.name/actor`: what a node tells the others of its pools.
+pub fn slots(settings: &Settings) -> BTreeMap<String, u32> {
+    let pool = |address: Address| Some((address.to_string(), slots_of(settings, &address))).filter(|(_, n)| *n > 0);
+    addresses(settings).into_iter().filter_map(pool).collect()
+}
+
+/// The slots of an actor; 0 if it is no pool.
+fn slots_of(settings: &Settings, address: &Address) -> u32 {
+    match address.pipeline.kind {
+        Kind::Blocks if address.actor == "gap_fixer" => {
+            settings.blocks.get(&address.pipeline.name).map_or(0, |blocks| blocks.slots)
+        }
+        Kind::Blocks | Kind::Selftest => 0,
+    }
+}
+
+/// Every unit of the configuration: what is leased. A pool has one for each slot.
+pub fn units(settings: &Settings) -> Vec<UnitId> {
+    let of = |address: Address| match slots_of(settings, &address) {
+        0 => vec![UnitId::exclusive(&address.pipeline, &address.actor)],
+        slots => (0..slots).map(|slot| UnitId::slot(&address.pipeline, &address.actor, slot)).collect(),
+    };
+    addresses(settings).into_iter().flat_map(of).collect()
+}
+
+/// Entries that the mailbox of an actor may hold.
+pub fn capacity(settings: &Settings, address: &Address) -> u64 {
+    match address.pipeline.kind {
+        Kind::Blocks if address.actor == "gap_fixer" => {
+            settings.blocks.get(&address.pipeline.name).map_or(settings.mailbox.capacity, |b| b.task_capacity)
+        }
+        Kind::Blocks | Kind::Selftest => settings.mailbox.capacity,
+    }
+}
+
+/// The actor of a pipeline that reads its source, and takes the orders to pause, resume and rescan.
+pub fn source(pipeline: &PipelineId) -> Address {
+    let actor = match pipeline.kind {
+        Kind::Blocks => "collector",
+        Kind::Selftest => "feeder",
+    };
+    Address::new(pipeline, actor)
+}
+
+fn exclusive(id: UnitId, factory: Factory, idle_poll: Duration) -> UnitSpec {
+    UnitSpec { id, mail: Mail::Offset, placement: Placement::Exclusive, idle_poll, factory }
+}
+
+/// Every unit of the configuration that `only` allows. `stores` holds the open store of each blocks pipeline.
+pub fn specs(settings: &Settings, only: &OnlyFilter, stores: &BTreeMap<String, BlockFiles>) -> Vec<UnitSpec> {
+    let selftests = settings.selftest.iter().flat_map(|(name, section)| selftest(name, section, settings));
+    let blocks = settings.blocks.iter().filter_map(|(name, section)| Some((name, section, stores.get(name)?)));
+    let blocks = blocks.flat_map(|(name, section, files)| blocks::units(name, section, files, settings));
+    selftests.chain(blocks).filter(|spec| only.allows(&spec.id.pipeline, &spec.id.actor)).collect()
+}
