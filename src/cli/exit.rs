@@ -63,6 +63,7 @@ impl Exit {
             | StoreError::OutOfMemory(_)
             | StoreError::Unconfirmed { .. }
             | StoreError::TooLarge { .. }
+            | StoreError::Unfit(_)
             | StoreError::Refused { .. }
             | StoreError::Protocol(_) => Self::usage(&error.to_string()),
         }

@@ -6,8 +6,10 @@ use serde::Serialize;
 
 use super::error::StoreError;
 use super::keys::Keys;
+use super::lines::Lines;
 use super::options::Limits;
-use crate::ids::{Address, EntryId, PipelineId};
+use super::table::ROW_BYTES_MAX;
+use crate::ids::{Address, EntryId, PipelineId, UnitId};
 pub use crate::messages::block::Piece;
 
 use crate::messages::block::BlockHash;
@@ -125,6 +127,22 @@ pub enum Effect {
         /// Its value.
         value: String,
     },
+    /// Sets a row of this unit's table; refused as `Full` when the table would become longer than `capacity`.
+    PutRow {
+        /// Which row.
+        row: String,
+        /// Its value, as JSON; never empty. With the name at most [`ROW_BYTES_MAX`](super::table::ROW_BYTES_MAX).
+        value: String,
+        /// Rows that the table may hold.
+        capacity: u64,
+    },
+    /// Drops a row of this unit's table; one that is not there is no error.
+    DropRow {
+        /// Which row.
+        row: String,
+    },
+    /// Appends lines of log files. At most one in a commit, which then may hold no effect on heights, and no `Again`.
+    Lines(Lines),
     /// Publishes, inside the script and only where somebody listens.
     Publish {
         /// The channel.
@@ -167,7 +185,11 @@ impl Commit {
     /// Whether it appends anywhere; such a commit is refused when Redis is out of memory.
     pub(super) fn appends(&self) -> bool {
         self.effects.iter().any(|effect| match effect {
-            Effect::Send { .. } | Effect::Append { .. } | Effect::Bury { .. } | Effect::Trash { .. } => true,
+            Effect::Send { .. }
+            | Effect::Append { .. }
+            | Effect::Bury { .. }
+            | Effect::Trash { .. }
+            | Effect::Lines(_) => true,
             Effect::Merge(_)
             | Effect::Remove { .. }
             | Effect::Park { .. }
@@ -175,14 +197,42 @@ impl Commit {
             | Effect::Cover { .. }
             | Effect::Again { .. }
             | Effect::Put { .. }
+            | Effect::PutRow { .. }
+            | Effect::DropRow { .. }
             | Effect::Publish { .. } => false,
         })
+    }
+
+    /// The lines that it appends, where there are any: then the commit is a transaction, and what its script does not
+    /// know must not be in it.
+    pub(super) fn lines(&self) -> Result<Option<&Lines>, StoreError> {
+        let mut all = self.effects.iter().filter_map(|effect| match effect {
+            Effect::Lines(lines) if !lines.lines.is_empty() => Some(lines),
+            _ => None,
+        });
+        let Some(lines) = all.next() else { return Ok(None) };
+        let is_alone = all.next().is_none();
+        let fits = |effect: &Effect| match effect {
+            Effect::Append { output, .. } => *output != lines.output,
+            Effect::Merge(_)
+            | Effect::Remove { .. }
+            | Effect::Park { .. }
+            | Effect::Unpark { .. }
+            | Effect::Cover { .. }
+            | Effect::Again { .. } => false,
+            _ => true,
+        };
+        if is_alone && self.effects.iter().all(fits) {
+            return Ok(Some(lines));
+        }
+        Err(StoreError::Unfit("a commit of lines holds an effect that cannot travel with them".to_owned()))
     }
 }
 
 /// The effects as keys and arguments of the script.
 pub(super) struct Encoder<'a> {
     names: &'a Keys,
+    unit: &'a UnitId,
     pipeline: &'a PipelineId,
     limits: &'a Limits,
     pub(super) keys: Vec<String>,
@@ -193,14 +243,16 @@ pub(super) struct Encoder<'a> {
 
 impl<'a> Encoder<'a> {
     /// Effects name keys by their place, so `keys` begins with those that every commit has.
-    pub(super) fn new(names: &'a Keys, pipeline: &'a PipelineId, limits: &'a Limits, keys: Vec<String>) -> Self {
-        Self { names, pipeline, limits, keys, args: Vec::new(), buried_bytes: 0 }
+    pub(super) fn new(names: &'a Keys, unit: &'a UnitId, limits: &'a Limits, keys: Vec<String>) -> Self {
+        Self { names, unit, pipeline: &unit.pipeline, limits, keys, args: Vec::new(), buried_bytes: 0 }
     }
 
     /// Writes the number of effects and each of them.
     pub(super) fn effects(&mut self, effects: &[Effect]) -> Result<(), StoreError> {
-        self.number(effects.len() as u64);
-        effects.iter().try_for_each(|effect| self.effect(effect))
+        // Lines are not written down here: they stand before the script.
+        let written = || effects.iter().filter(|effect| !matches!(effect, Effect::Lines(_)));
+        self.number(written().count() as u64);
+        written().try_for_each(|effect| self.effect(effect))
     }
 
     fn effect(&mut self, effect: &Effect) -> Result<(), StoreError> {
@@ -257,6 +309,17 @@ impl<'a> Encoder<'a> {
                 let facts = self.key(self.names.facts(self.pipeline));
                 self.op("put", &[&facts, field, value]);
             }
+            Effect::PutRow { row, value, capacity } => {
+                if value.is_empty() || row.len() + value.len() > ROW_BYTES_MAX {
+                    let found = value.len();
+                    return Err(StoreError::Unfit(format!(
+                        "the row `{row}` of {found} bytes; 1 to {ROW_BYTES_MAX}, its name included"
+                    )));
+                }
+                self.row(row, value, *capacity);
+            }
+            Effect::DropRow { row } => self.row(row, "", 0),
+            Effect::Lines(_) => {}
             Effect::Publish { channel, payload } => {
                 self.text("publish");
                 self.number(2);
@@ -265,6 +328,12 @@ impl<'a> Encoder<'a> {
             }
         }
         Ok(())
+    }
+
+    fn row(&mut self, row: &str, value: &str, capacity: u64) {
+        let (table, tables) = (self.names.table(self.unit), self.names.tables(self.pipeline));
+        let (table, tables, name) = (self.key(table), self.key(tables), self.unit.local());
+        self.op("row", &[&table, &tables, &name, &capacity.to_string(), row, value]);
     }
 
     /// As an append of what [`Outgoing::fields`] says, without making those fields first: a feeder sends hundreds.

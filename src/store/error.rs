@@ -18,8 +18,8 @@ pub enum StoreError {
         /// The stored sequence number; smaller than ours after a rollback.
         seq: u64,
     },
-    /// A mailbox has no room: wait, decide again.
-    #[error("mailbox {key} is full")]
+    /// A mailbox, a stream of lines or a table has no room: wait, decide again.
+    #[error("{key} is full")]
     Full {
         /// Its key.
         key: String,
@@ -130,6 +130,9 @@ pub enum StoreError {
         /// The configuration key of the bound.
         key: &'static str,
     },
+    /// A commit that no script can take, whatever Redis holds: a fault of ours.
+    #[error("cannot be committed: {0}")]
+    Unfit(String),
     /// Redis refused a command for a reason that waiting does not cure.
     #[error("redis refused {command}: {reason}")]
     Refused {

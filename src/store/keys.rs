@@ -58,6 +58,16 @@ impl Keys {
         self.of(&unit.pipeline, &format!("hist:{}", unit.local()))
     }
 
+    /// Hash: the table of a unit, records beside its checkpoint.
+    pub fn table(&self, unit: &UnitId) -> String {
+        self.of(&unit.pipeline, &format!("files:{}", unit.local()))
+    }
+
+    /// Hash: the units of a pipeline that have a table.
+    pub fn tables(&self, pipeline: &PipelineId) -> String {
+        self.of(pipeline, "files")
+    }
+
     /// Stream: the mailbox of an actor.
     pub fn mailbox(&self, address: &Address) -> String {
         self.of(&address.pipeline, &format!("in:{}", address.actor))

@@ -9,7 +9,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use super::Store;
 use super::effect::{Ack, Commit, Encoder, bound};
 use super::error::StoreError;
-use super::link::Link;
+use super::lines::{Appended, Lines};
+use super::link::{Link, Told};
 use super::reply::{Row, refusal};
 use super::script;
 pub use super::turn::{Committed, Delivery, Fate, Held, Mail};
@@ -41,6 +42,8 @@ pub struct Lease {
     operations: AtomicU64,
     /// The home of the last answer, until that answer is known to be kept.
     unconfirmed: Mutex<Option<u64>>,
+    /// How the stream of its lines stood last.
+    pub(super) appended: Mutex<Appended>,
 }
 
 impl Lease {
@@ -120,6 +123,7 @@ impl Lease {
             operations: AtomicU64::new(0),
             // What it found is as much in doubt as what it wrote.
             unconfirmed: Mutex::new(Some(told.home)),
+            appended: Mutex::default(),
         })
     }
 
@@ -229,9 +233,14 @@ impl Lease {
     pub async fn commit(&self, commit: &Commit) -> Result<Committed, StoreError> {
         let base = self.held();
         let new = RandomId::new();
-        let (keys, args) = self.encode(commit, &base, &new)?;
-        let text = if commit.appends() { &script::COMMIT } else { &script::COMMIT_SPARED };
-        let Answered { mut row, resent, home, settled: _settled } = self.fenced(text, &keys, &args).await?;
+        let lines = commit.lines()?;
+        let (keys, args) = self.encode(commit, lines, &base, &new)?;
+        let answered = match lines {
+            Some(lines) => self.fenced_lines(lines, &keys, &args).await?,
+            None if commit.appends() => self.fenced(&script::COMMIT_NEEDED, &keys, &args).await?,
+            None => self.fenced(&script::COMMIT_SPARED, &keys, &args).await?,
+        };
+        let Answered { mut row, resent, home, settled: _settled } = answered;
         let word = row.text()?;
         let committed = match word.as_str() {
             "OK" => Committed::Now,
@@ -244,7 +253,11 @@ impl Lease {
             // What a repeat delivers is not covered: an earlier copy may yet run in another history.
             Committed::Now if !resent => {
                 let (failed, unfinished, fault) = (row.number()?, row.number()?, row.text()?);
-                Some(Delivery { entries: row.entries()?, failed, unfinished, fault, next_ms: None })
+                let entries = row.entries()?;
+                if lines.is_some() {
+                    self.note_lines(&mut row)?;
+                }
+                Some(Delivery { entries, failed, unfinished, fault, next_ms: None })
             }
             Committed::Now | Committed::Before => None,
         };
@@ -290,26 +303,43 @@ impl Lease {
         keys: &[String],
         args: &[Vec<u8>],
     ) -> Result<Answered<'_>, StoreError> {
+        self.answered(script.name, self.link.run_and_tell(script, keys, args)).await
+    }
+
+    /// Counts a fenced request, and waits for its answer.
+    pub(super) async fn answered(
+        &self,
+        name: &'static str,
+        request: impl Future<Output = Result<Told, StoreError>>,
+    ) -> Result<Answered<'_>, StoreError> {
         // Odd from here on. Only an answer makes it even again: after a drop of this future, or an error, the request
         // may still be on its way, and the tip with it.
         let begun = |n: u64| Some(if n.is_multiple_of(2) { n + 1 } else { n + 2 });
         let _ = self.operations.fetch_update(Ordering::SeqCst, Ordering::SeqCst, begun);
-        let told = self.link.run_and_tell(script, keys, args).await?;
+        let told = request.await?;
         let settled = Settled(&self.operations);
-        Ok(Answered { row: Row::new(script.name, told.value)?, resent: told.resent, home: told.home, settled })
+        Ok(Answered { row: Row::new(name, told.value)?, resent: told.resent, home: told.home, settled })
     }
 
-    fn fence_args(&self, base: &Held, new: &RandomId) -> Vec<Vec<u8>> {
+    pub(super) fn fence_args(&self, base: &Held, new: &RandomId) -> Vec<Vec<u8>> {
         [&base.token.to_string(), base.owner.as_str(), base.tip.as_str(), new.as_str()]
             .map(|arg| arg.as_bytes().to_vec())
             .into()
     }
 
-    fn encode(&self, commit: &Commit, base: &Held, new: &RandomId) -> Result<(Vec<String>, Vec<Vec<u8>>), StoreError> {
+    fn encode(
+        &self,
+        commit: &Commit,
+        lines: Option<&Lines>,
+        base: &Held,
+        new: &RandomId,
+    ) -> Result<(Vec<String>, Vec<Vec<u8>>), StoreError> {
         let names = &self.store.keys;
         let limits = &self.link.options().limits;
-        let keys = vec![names.checkpoint(&self.unit), names.mailbox(&address(&self.unit)), names.history(&self.unit)];
-        let mut encoder = Encoder::new(names, &self.unit.pipeline, limits, keys);
+        let mut keys =
+            vec![names.checkpoint(&self.unit), names.mailbox(&address(&self.unit)), names.history(&self.unit)];
+        keys.extend(lines.map(|lines| names.output(&self.unit.pipeline, &lines.output)));
+        let mut encoder = Encoder::new(names, &self.unit, limits, keys);
         encoder.args = self.fence_args(base, new);
         let state = commit.state.as_deref().unwrap_or("");
         bound("the state", state.len(), limits.state_bytes_max, "mailbox.state_bytes_max")?;
@@ -326,8 +356,12 @@ impl Lease {
         encoder.number(limits.turn_bytes_max as u64);
         encoder.number(u64::try_from(limits.history_interval.as_millis()).unwrap_or(u64::MAX));
         encoder.number(u64::from(limits.history_max));
+        if let Some(lines) = lines {
+            lines.describe(&mut encoder);
+        }
         encoder.effects(&commit.effects)?;
-        let bytes = encoder.args.iter().map(Vec::len).sum::<usize>() - encoder.buried_bytes;
+        let line_bytes = lines.map_or(0, Lines::bytes);
+        let bytes = encoder.args.iter().map(Vec::len).sum::<usize>() + line_bytes - encoder.buried_bytes;
         // The decision may be as large as what it was made from, and then some; the script's time is what is bounded.
         bound("a commit", bytes, 4 * limits.turn_bytes_max, "mailbox.turn_bytes_max")?;
         Ok((encoder.keys, encoder.args))
@@ -340,8 +374,8 @@ impl Lease {
 }
 
 /// The answer to a fenced request.
-struct Answered<'a> {
-    row: Row,
+pub(super) struct Answered<'a> {
+    pub(super) row: Row,
     /// It was sent more than once.
     resent: bool,
     /// The home that it comes from.
@@ -352,7 +386,7 @@ struct Answered<'a> {
 
 /// Makes the count of operations even again, only once the holder knows what the answer says: a renewal that looks
 /// in between must not take the new tip for another history.
-struct Settled<'a>(&'a AtomicU64);
+pub(super) struct Settled<'a>(&'a AtomicU64);
 
 impl Drop for Settled<'_> {
     fn drop(&mut self) {

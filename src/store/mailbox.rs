@@ -131,7 +131,7 @@ impl Store {
         self.range(link, &self.keys.output(pipeline, name), after, count).await
     }
 
-    async fn length(&self, link: &Link, key: &str) -> Result<u64, StoreError> {
+    pub(super) async fn length(&self, link: &Link, key: &str) -> Result<u64, StoreError> {
         match link.call("XLEN", redis::cmd("XLEN").arg(key)).await? {
             Value::Int(n) => Ok(u64::try_from(n).unwrap_or(0)),
             other => Err(reply::unexpected("XLEN", &other)),

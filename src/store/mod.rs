@@ -9,6 +9,8 @@
 //! | `lease` | a held unit: acquire, claim (fenced read), commit, release |
 //! | `turn` | the words of a turn: deliveries, fates, what a commit answered |
 //! | `effect` | the closed list of what a commit may do |
+//! | `lines` | lines of log files, appended by a transaction that the commit judges |
+//! | `table` | records of a unit beside its checkpoint |
 //! | `mailbox` | sending from outside, looking |
 //! | `dead` | the letters that were set aside: looking, retrying, dropping |
 //! | `membership` | who lives |
@@ -37,6 +39,7 @@ pub mod heights;
 pub mod identity;
 pub mod keys;
 pub mod lease;
+pub mod lines;
 pub mod link;
 pub mod mailbox;
 pub mod managed;
@@ -52,6 +55,7 @@ mod script;
 mod settings;
 pub mod startup;
 pub mod status;
+pub mod table;
 mod turn;
 pub mod view;
 

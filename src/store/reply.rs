@@ -46,6 +46,14 @@ impl Row {
         }
     }
 
+    /// Whether the first of what is left is this word.
+    pub(super) fn starts_with(&self, word: &str) -> bool {
+        match self.values.as_slice().first() {
+            Some(Value::BulkString(bytes)) => bytes == word.as_bytes(),
+            _ => false,
+        }
+    }
+
     pub(super) fn value(&mut self) -> Result<Value, StoreError> {
         self.values.next().ok_or_else(|| StoreError::Protocol(format!("{}: the answer is too short", self.script)))
     }
@@ -79,6 +87,15 @@ pub(super) fn text(script: &'static str, value: Value) -> Result<String, StoreEr
         Value::Okay => Ok("OK".to_owned()),
         Value::Int(n) => Ok(n.to_string()),
         Value::Nil => Ok(String::new()),
+        other => Err(unexpected(script, &other)),
+    }
+}
+
+/// A list of texts.
+pub(super) fn texts(script: &'static str, value: Value) -> Result<Vec<String>, StoreError> {
+    match value {
+        Value::Array(values) | Value::Set(values) => values.into_iter().map(|value| text(script, value)).collect(),
+        Value::Nil => Ok(Vec::new()),
         other => Err(unexpected(script, &other)),
     }
 }

@@ -25,7 +25,7 @@ const fn need(rule: &'static str, sample: &'static [&'static str]) -> Need {
 const RETURN_1: &str = "e0e1f9fabfc9d4800c877a703b823ac0578ff8db";
 
 /// What every node sends, inside scripts or beside them.
-const NEEDS: [Need; 45] = [
+const NEEDS: [Need; 52] = [
     need("+ping", &["PING"]),
     need("+info", &["INFO", "server"]),
     need("+role", &["ROLE"]),
@@ -42,6 +42,10 @@ const NEEDS: [Need; 45] = [
     need("+hget", &["HGET", "KEY:h", "f"]),
     need("+hmget", &["HMGET", "KEY:h", "f"]),
     need("+hgetall", &["HGETALL", "KEY:h"]),
+    need("+hexists", &["HEXISTS", "KEY:h", "f"]),
+    need("+hlen", &["HLEN", "KEY:h"]),
+    need("+hkeys", &["HKEYS", "KEY:h"]),
+    need("+hscan", &["HSCAN", "KEY:h", "0"]),
     need("+hdel", &["HDEL", "KEY:h", "f"]),
     need("+lpush", &["LPUSH", "KEY:l", "x"]),
     need("+rpush", &["RPUSH", "KEY:l", "x"]),
@@ -64,9 +68,13 @@ const NEEDS: [Need; 45] = [
     need("+xreadgroup", &["XREADGROUP", "GROUP", "g", "c", "COUNT", "1", "STREAMS", "KEY:x", ">"]),
     need("+xpending", &["XPENDING", "KEY:x", "g"]),
     need("+xinfo|stream", &["XINFO", "STREAM", "KEY:x"]),
+    need("+xsetid", &["XSETID", "KEY:x", "18446744073709551615-0"]),
     need("+xack", &["XACK", "KEY:x", "g", "0-1"]),
     need("+xdel", &["XDEL", "KEY:x", "0-1"]),
     need("+xtrim", &["XTRIM", "KEY:x", "MINID", "0-1"]),
+    // Before MULTI: by itself it is an error, and no right is missing.
+    need("+exec", &["EXEC"]),
+    need("+multi", &["MULTI"]),
     need("+publish", &["PUBLISH", "KEY:c", "x"]),
     need("+pubsub|numsub", &["PUBSUB", "NUMSUB", "KEY:c"]),
     need("+pubsub|numpat", &["PUBSUB", "NUMPAT"]),
@@ -138,7 +146,16 @@ impl Store {
             need.sample.iter().for_each(|arg| {
                 cmd.arg(arg.replace("KEY", &base));
             });
-            if let Some(words) = refusal(link, &cmd).await? {
+            let opens = !dry && need.rule == "+multi";
+            if opens && missing.iter().any(|rule| rule == "+exec") {
+                // What cannot be ended must not begin on this connection.
+                continue;
+            }
+            let refused = refusal(link, &cmd).await?;
+            if opens && refused.is_none() {
+                refusal(link, &redis::cmd("EXEC")).await?;
+            }
+            if let Some(words) = refused {
                 let rule = self.rule(need, &words);
                 if !missing.contains(&rule) {
                     missing.push(rule);

@@ -90,13 +90,14 @@ mod armed {
 
         #[test]
         fn the_damage_fits_the_scripts() {
-            let (deliver, commit) = (include_str!("scripts/deliver.lua"), include_str!("scripts/commit.lua"));
+            let deliver = include_str!("scripts/deliver.lua");
+            let (commit, heights) = (include_str!("scripts/commit.lua"), include_str!("scripts/commit_heights.lua"));
             for (text, plan) in [
                 (include_str!("scripts/fence.lua"), NO_FENCE),
                 (deliver, SKIPPING_READ),
                 (deliver, EARLY_ACK),
                 (commit, NO_PENDING_CHECK),
-                (commit, NO_PARK),
+                (heights, NO_PARK),
             ] {
                 assert!(text.contains(plan.function), "{} is gone", plan.function);
                 assert_ne!(damage(text.to_owned(), &plan), text);

@@ -37,6 +37,15 @@ impl Script {
         Self { name, text, digest }
     }
 
+    /// The same without comments and indentation, for a script that is sent as text each time: Redis digests the text.
+    fn compact(self) -> Self {
+        let (flags, body) = self.text.split_once('\n').unwrap_or((&self.text, ""));
+        let lines = body.lines().map(str::trim_start).filter(|line| !line.is_empty() && !line.starts_with("--"));
+        let text = std::iter::once(flags).chain(lines).collect::<Vec<_>>().join("\n");
+        let digest = sha1_smol::Sha1::from(&text).hexdigest();
+        Self { name: self.name, text, digest }
+    }
+
     /// `EVALSHA` or, with `whole`, `EVAL` with the text, which also loads it.
     pub(super) fn command(&self, whole: bool, keys: &[String], args: &[Vec<u8>]) -> Cmd {
         let bytes: usize = args.iter().map(|a| a.len() + 12).sum::<usize>() + keys.len() * 80 + 64;
@@ -62,7 +71,13 @@ const DELIVER: &str = include_str!("scripts/deliver.lua");
 const MEMBERS: &str = include_str!("scripts/members.lua");
 const INTERVALS: &str = include_str!("scripts/intervals.lua");
 const LATER: &str = include_str!("scripts/later.lua");
-const COMMIT_BODY: &str = include_str!("scripts/commit.lua");
+const COMMIT: &str = include_str!("scripts/commit.lua");
+const TABLE: &str = include_str!("scripts/commit_table.lua");
+const HEIGHTS: &str = include_str!("scripts/commit_heights.lua");
+const POOL: &str = include_str!("scripts/commit_pool.lua");
+const RUN: &str = "return commit(14)";
+/// Every part of a commit.
+const WHOLE: [&str; 9] = [FENCE, DELIVER, LATER, INTERVALS, COMMIT, TABLE, HEIGHTS, POOL, RUN];
 
 /// Takes a lease.
 pub static ACQUIRE: LazyLock<Script> =
@@ -99,8 +114,18 @@ pub static IDENTITY: LazyLock<Script> =
 pub static VIEW: LazyLock<Script> =
     LazyLock::new(|| Script::new("view", Memory::Needed, &[FENCE, include_str!("scripts/view.lua")]));
 /// The commit that appends: refused as a whole when Redis is out of memory.
-pub static COMMIT: LazyLock<Script> =
-    LazyLock::new(|| Script::new("commit", Memory::Needed, &[FENCE, DELIVER, LATER, INTERVALS, COMMIT_BODY]));
+pub static COMMIT_NEEDED: LazyLock<Script> = LazyLock::new(|| Script::new("commit", Memory::Needed, &WHOLE));
 /// The commit without appends: goes on when Redis is out of memory.
-pub static COMMIT_SPARED: LazyLock<Script> =
-    LazyLock::new(|| Script::new("commit", Memory::Spared, &[FENCE, DELIVER, LATER, INTERVALS, COMMIT_BODY]));
+pub static COMMIT_SPARED: LazyLock<Script> = LazyLock::new(|| Script::new("commit", Memory::Spared, &WHOLE));
+/// The end of a transaction that appends lines. Whatever refuses a write to a Redis without memory has done so before
+/// the lines were appended; then this must not be refused.
+pub static COMMIT_LINES: LazyLock<Script> = LazyLock::new(|| {
+    let parts = [FENCE, DELIVER, COMMIT, TABLE, include_str!("scripts/commit_lines.lua")];
+    Script::new("commit", Memory::Spared, &parts).compact()
+});
+/// Lines taken back whose transaction went wrong in its last step.
+pub static UNDO: LazyLock<Script> =
+    LazyLock::new(|| Script::new("undo", Memory::Spared, &[include_str!("scripts/undo.lua")]));
+/// One page of the table of a unit.
+pub static TABLE_PAGE: LazyLock<Script> =
+    LazyLock::new(|| Script::new("table", Memory::Spared, &[FENCE, include_str!("scripts/table.lua")]));

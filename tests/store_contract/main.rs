@@ -14,6 +14,7 @@ mod heights;
 mod identities;
 mod later;
 mod letters;
+mod lines;
 mod links;
 mod mailboxes;
 mod manageds;

@@ -55,6 +55,7 @@ impl Error {
                 StoreError::Link { .. }
                 | StoreError::Uncovered { .. }
                 | StoreError::TooLarge { .. }
+                | StoreError::Unfit(_)
                 | StoreError::Refused { .. }
                 | StoreError::Protocol(_) => Reaction::Restart,
                 StoreError::Broken { .. } | StoreError::TooOld { .. } | StoreError::Config { .. } => Reaction::GiveUp,

@@ -6,6 +6,7 @@
 //! | `health` | what all connections know together; one that meets another server takes all along |
 //! | `retry` | the pauses between two tries |
 //! | `confirm` | waits until replicas, or the disk, have what was committed |
+//! | `transact` | a transaction whose last command judges it |
 //! | `sentinels` | what people ask Sentinels |
 //!
 //! Every request made through a [`Link`] is idempotent (a repeat of a fenced script answers `DUP`, a repeat of a
@@ -17,6 +18,7 @@ mod connect;
 mod health;
 mod retry;
 pub mod sentinels;
+mod transact;
 
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -33,6 +35,7 @@ use super::options::StoreOptions;
 use super::script::Script;
 use confirm::Confirmer;
 use retry::Retry;
+pub(super) use transact::{Transacted, Transaction};
 
 /// What a connection is for; each has a deadline of its own, so that load on one delays no other.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -81,6 +84,8 @@ struct Slot {
     /// The home that it was opened in.
     home: u64,
     connection: Option<MultiplexedConnection>,
+    /// It was seen that this user may send transactions.
+    may_transact: bool,
 }
 
 /// The answer to a script, and how it came about.
@@ -190,36 +195,52 @@ impl Link {
     /// comes from.
     async fn once(&self, cmds: &[&Cmd], name: &str) -> Result<(Value, u64), Failure> {
         let (mut connection, generation, home) = self.connection().await?;
-        let mut homes = self.inner.health.homes();
         let mut last = Value::Nil;
         for cmd in cmds {
-            let moved = async { drop(homes.wait_for(|now| *now != home).await) };
-            let answer = tokio::select! {
-                biased;
-                answer = connection.send_packed_command(cmd) => answer,
-                // Its outcome is unknown, as after a cut connection.
-                () = moved => {
-                    self.forget(generation).await;
-                    let reason = "another connection has found the master elsewhere".to_owned();
-                    return Err(Failure::Passing { reason, dropped: true });
+            let answer = async {
+                match connection.send_packed_command(cmd).await {
+                    Ok(Value::ServerError(error)) => Err(RedisError::from(error)),
+                    other => other,
                 }
             };
-            let error = match answer {
-                Ok(Value::ServerError(error)) => RedisError::from(error),
-                Ok(value) => {
-                    last = value;
-                    continue;
-                }
-                Err(error) => error,
-            };
-            let failure = judge(&error, name);
-            if matches!(failure, Failure::Passing { dropped: true, .. }) {
-                self.forget(generation).await;
-            }
-            return Err(failure);
+            last = self.answer((generation, home), name, answer).await?;
         }
         self.inner.health.set_down(false, &self.inner.options.address(), "");
         Ok((last, home))
+    }
+
+    /// Waits for one answer on the connection `generation` of `home`.
+    async fn answer<T>(
+        &self,
+        (generation, home): (u64, u64),
+        name: &str,
+        answer: impl Future<Output = Result<T, RedisError>>,
+    ) -> Result<T, Failure> {
+        let mut homes = self.inner.health.homes();
+        let moved = async { drop(homes.wait_for(|now| *now != home).await) };
+        let answer = tokio::select! {
+            biased;
+            answer = answer => answer,
+            // Its outcome is unknown, as after a cut connection.
+            () = moved => {
+                self.forget(generation).await;
+                let reason = "another connection has found the master elsewhere".to_owned();
+                return Err(Failure::Passing { reason, dropped: true });
+            }
+        };
+        match answer {
+            Ok(value) => Ok(value),
+            Err(error) => Err(self.failed(&error, generation, name).await),
+        }
+    }
+
+    /// What an error says; a connection that is of no more use is forgotten.
+    async fn failed(&self, error: &RedisError, generation: u64, name: &str) -> Failure {
+        let failure = judge(error, name);
+        if matches!(failure, Failure::Passing { dropped: true, .. }) {
+            self.forget(generation).await;
+        }
+        failure
     }
 
     async fn forget(&self, generation: u64) {
@@ -243,6 +264,7 @@ impl Link {
         slot.generation += 1;
         slot.home = opened.home;
         slot.connection = Some(opened.connection.clone());
+        slot.may_transact = false;
         Ok((opened.connection, slot.generation, slot.home))
     }
 }

@@ -1,0 +1,128 @@
+-- The end of a transaction that appends lines: MULTI, one XADD for each line, this script, EXEC. Native appends cost the
+-- server a quarter less than those of a script. Nobody has seen them yet, for EXEC is one step: the commit is judged now,
+-- and where it is refused exactly these lines are taken back.
+-- KEYS: 1 to 3 as in commit.lua, 4 the stream of the lines, then the keys that effects name by number.
+-- ARGV: 1 to 13 as in commit.lua
+--   14 lines that were appended, at least 1   15 the id of the first of them, as it is written in its record
+--   16 entries that the stream may hold (0 = no bound)
+--   17 what channels begin with ('' = nothing is published)   18 '1': envelopes, not the bytes alone
+--   19 levels that follow, each once; then lines that are not UTF-8, each: its place among the lines, its bytes in base64
+--   then as commit.lua from 14 on.
+-- Answers as commit.lua, and behind an OK the entries of the stream and why lines could not be published ('' = they
+-- were, or nobody listens). After a refusal the last id of the stream may be higher, and nothing else has changed.
+local STREAM, COUNT = KEYS[4], tonumber(ARGV[14])
+local LAST_MS = '18446744073709551615'
+
+local function pairs_of(list)
+  local named = {}
+  for i = 1, #list, 2 do named[list[i]] = list[i + 1] end
+  return named
+end
+
+local function remove(ids)
+  for from = 1, #ids, 1000 do
+    redis.call('XDEL', STREAM, unpack(ids, from, math.min(from + 999, #ids)))
+  end
+end
+
+-- The newest entries down to the id `lowest`: at most as many as there are lines.
+local function newest(lowest)
+  return redis.call('XREVRANGE', STREAM, '+', lowest, 'COUNT', COUNT)
+end
+
+-- Whether every XADD has appended its line: what fails inside of EXEC stops nothing. Each has the same key and the same
+-- user, so all fail or none, but for one case: a stream whose ids run out. Answers BROKEN where some or all have failed,
+-- with nothing left of them; else the facts of the stream.
+local function appended()
+  local broken, kind = wrong_type(STREAM, 'stream', 'a stream')
+  if broken then return nil, broken end
+  -- Rights are asked again at EXEC; there they may have changed.
+  if kind == 'none' or not redis.acl_check_cmd('XADD', STREAM, '*', 'd', '') then
+    return nil, { 'BROKEN', STREAM, 'NOPERM this user may not append to it' }
+  end
+  local info = pairs_of(redis.call('XINFO', 'STREAM', STREAM))
+  if string.sub(info['last-generated-id'], 1, #LAST_MS + 1) == LAST_MS .. '-' then
+    -- After a foreign XADD with the largest id. No commit ever passes here, so of the entries with such ids those are
+    -- ours that begin with our first line.
+    local ids = {}
+    for place, entry in ipairs(newest(LAST_MS .. '-0')) do
+      ids[place] = entry[1]
+      if entry[2][2] == ARGV[15] then
+        remove(ids)
+        break
+      end
+    end
+    return nil, { 'BROKEN', STREAM, 'its last id has the largest possible milliseconds: no append can follow it' }
+  end
+  return info
+end
+
+-- Takes the lines back, and sets right what their coming and going has changed: how many entries were ever added, and
+-- the highest id that was deleted, from which groups tell how far they lag.
+local function take_back(info)
+  local ids = {}
+  for place, entry in ipairs(newest('-')) do ids[place] = entry[1] end
+  remove(ids)
+  local added, deleted = tonumber(info['entries-added']) - COUNT, info['max-deleted-entry-id']
+  if added == 0 and tonumber(info['groups']) == 0 then
+    redis.call('DEL', STREAM)
+  else
+    -- An id of 0-0 would be taken for none given.
+    if deleted == '0-0' then deleted = '0-1' end
+    redis.pcall('XSETID', STREAM, info['last-generated-id'], 'ENTRIESADDED', num(added), 'MAXDELETEDID', deleted)
+  end
+end
+
+local effects = 20 + tonumber(ARGV[19])
+local foreign = effects + 1
+effects = foreign + 2 * tonumber(ARGV[effects])
+
+-- Room, as in a mailbox: full is judged before the turn.
+local info
+checks[#checks + 1] = function()
+  local capacity = tonumber(ARGV[16])
+  if capacity > 0 and tonumber(info['length']) - COUNT >= capacity then return { 'FULL', STREAM } end
+end
+
+local function envelope(fields, level, base64)
+  local id, line, part = fields[2], fields[6], fields[8]
+  return '{"id":' .. cjson.encode(id) .. ',"level":"' .. level .. '","line":' .. cjson.encode(base64 or line) ..
+    (base64 and ',"base64":true' or '') .. (part and ',"part":"' .. part .. '"' or '') .. '}'
+end
+
+-- Publishes the lines in their order, each to the channel of all and to that of its level.
+local function publish()
+  local prefix, is_heard = ARGV[17], false
+  if prefix == '' then return '' end
+  for i = 20, 19 + tonumber(ARGV[19]) do is_heard = listens(prefix .. ARGV[i]) or is_heard end
+  if not (listens(prefix .. 'all') or is_heard) then return '' end
+  local base64, fault, lines = {}, '', newest('-')
+  for i = foreign, effects - 1, 2 do base64[tonumber(ARGV[i])] = ARGV[i + 1] end
+  for place = #lines, 1, -1 do
+    local fields = lines[place][2]
+    local level = fields[4]
+    local payload = ARGV[18] == '1' and envelope(fields, level, base64[#lines - place + 1]) or fields[6]
+    for _, channel in ipairs({ prefix .. 'all', prefix .. level }) do
+      local told = listens(channel) and redis.pcall('PUBLISH', channel, payload)
+      if type(told) == 'table' then fault = told.err end
+    end
+  end
+  return fault
+end
+
+local function words(fault)
+  return type(fault) == 'table' and fault.err or tostring(fault)
+end
+
+local broken
+info, broken = appended()
+if broken then return broken end
+local ran, answer = pcall(commit, effects)
+if ran and answer[1] == 'OK' then
+  local told, fault = pcall(publish)
+  answer[7], answer[8] = num(tonumber(info['length'])), told and fault or words(fault)
+  return answer
+end
+if is_done then error(answer, 0) end
+take_back(info)
+return ran and answer or { 'BROKEN', STREAM, words(answer) }
