@@ -236,7 +236,7 @@ impl Lease {
         let lines = commit.lines()?;
         let (keys, args) = self.encode(commit, lines, &base, &new)?;
         let answered = match lines {
-            Some(lines) => self.fenced_lines(lines, &keys, &args).await?,
+            Some(lines) => Box::pin(self.fenced_lines(lines, &keys, &args)).await?,
             None if commit.appends() => self.fenced(&script::COMMIT_NEEDED, &keys, &args).await?,
             None => self.fenced(&script::COMMIT_SPARED, &keys, &args).await?,
         };

@@ -260,7 +260,7 @@ impl Link {
             return Ok((connection.clone(), slot.generation, slot.home));
         }
         slot.connection = None;
-        let opened = connect::open(&self.inner.options, &self.inner.health, self.inner.class).await?;
+        let opened = Box::pin(connect::open(&self.inner.options, &self.inner.health, self.inner.class)).await?;
         slot.generation += 1;
         slot.home = opened.home;
         slot.connection = Some(opened.connection.clone());
