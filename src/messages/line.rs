@@ -11,6 +11,8 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 /// Most letters of a level.
 pub const LEVEL_LETTERS_MAX: usize = 32;
+/// Levels that most lines have.
+const COMMON_LEVELS: [&str; 9] = ["INFO", "DEBUG", "WARN", "WARNING", "ERROR", "TRACE", "NOTICE", "FATAL", "CRITICAL"];
 
 /// One life of one file: `HEAD-INODE-GENERATION`, for example `9c1185a5c5e9fc54-3a1f-0`.
 ///
@@ -101,13 +103,19 @@ impl Level {
     /// Of a line that does not say.
     pub const UNKNOWN: Level = Level(Bytes::from_static(b"UNKNOWN"));
 
-    /// Takes a word as a level, in upper case; none if it cannot be one.
+    /// A word that is in upper case already.
+    pub(super) const fn from_static(word: &'static str) -> Self {
+        Self(Bytes::from_static(word.as_bytes()))
+    }
+
+    /// Takes a word as a level, in upper case; none if it cannot be one. Common words cost no memory.
     pub fn new(word: &[u8]) -> Option<Self> {
         let fits = |b: &u8| b.is_ascii_alphanumeric() || *b == b'_';
         if !(1..=LEVEL_LETTERS_MAX).contains(&word.len()) || !word.iter().all(fits) {
             return None;
         }
-        Some(Self(word.to_ascii_uppercase().into()))
+        let common = COMMON_LEVELS.iter().find(|common| common.as_bytes().eq_ignore_ascii_case(word));
+        Some(common.map_or_else(|| Self(word.to_ascii_uppercase().into()), |common| Self::from_static(common)))
     }
 
     /// As it is written.

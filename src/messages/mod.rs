@@ -12,5 +12,6 @@ pub mod block;
 pub mod facts;
 pub mod gap;
 pub mod heights;
+pub mod level;
 pub mod line;
 pub mod tally;
