@@ -45,6 +45,24 @@ fn each_dialect_is_served_until_sigterm() {
     ended_well(child);
 }
 
+/// A hint that does not work is a warning: the poll alone is enough.
+#[test]
+fn doctor_tries_each_hint() {
+    let (child, _, address) = served(&Workspace::new(""), &["--blocks", "70"]);
+    let dead = std::net::TcpListener::bind("127.0.0.1:0").expect("a port").local_addr().expect("an address");
+    let config = format!(
+        "[redis]\nurl = \"redis://{dead}\"\n[blocks.main]\nendpoints = [\"http://{address}\"]\nstart = 0\n\
+         store = \"blocks\"\nhints = [\"ws://{address}\", \"ws://{dead}/key-0123456789\"]\n"
+    );
+    let doctor = Workspace::new(&config).run(&["doctor"]);
+    let line = |title: &str| doctor.out.lines().find(|line| line.contains(title)).unwrap_or_default().to_owned();
+    let (works, fails) = (line("blocks.main hint 1"), line("blocks.main hint 2"));
+    assert!(works.starts_with("good") && works.contains(&format!("ws://{address} pushes new heads")), "{}", doctor.out);
+    assert!(fails.starts_with("warn") && fails.contains(&format!("ws://{dead}")), "{}", doctor.out);
+    assert!(!doctor.out.contains("0123456789"), "a key was shown: {}", doctor.out);
+    ended_well(child);
+}
+
 #[test]
 fn arguments_that_do_not_fit_together_end_with_2() {
     let workspace = Workspace::new("");

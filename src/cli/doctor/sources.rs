@@ -4,6 +4,7 @@ use super::Check;
 use crate::config::{BlocksSettings, ChainDialect, FinalityRule, Settings};
 use crate::messages::heights::Height;
 use crate::sources::evm::FinalityTag;
+use crate::sources::hints::{HintOptions, Hints};
 use crate::sources::{self, SourceError, SourceOptions};
 
 /// One check for each endpoint of each pipeline. Self-tests have no source.
@@ -20,8 +21,29 @@ pub(super) async fn check(settings: &Settings) -> Vec<Check> {
                     .unwrap_or_else(|(words, remedy)| Check::bad(&title, words, remedy)),
             );
         }
+        checks.extend(hints(name, section).await);
     }
     checks
+}
+
+/// One check for each address that pushes new heads. A pipeline gets on without it, so a fault is a warning.
+async fn hints(name: &str, section: &BlocksSettings) -> Vec<Check> {
+    let urls: Vec<String> = section.hints.iter().map(|url| url.reveal().to_owned()).collect();
+    if urls.is_empty() {
+        return Vec::new();
+    }
+    let remedy = "correct blocks.NAME.hints (an EVM node's WebSocket address), or drop it: poll_ms alone decides then";
+    let title = |place: usize| format!("blocks.{name} hint {}", place + 1);
+    let hints = match Hints::new(HintOptions { urls, pipeline: format!("blocks.{name}"), ..HintOptions::default() }) {
+        Ok(hints) => hints,
+        Err(fault) => return vec![Check::bad(&title(0), fault, remedy.to_owned())],
+    };
+    let outcomes = hints.try_out().await.into_iter().enumerate();
+    let judge = |(place, (url, outcome)): (usize, (String, Result<(), String>))| match outcome {
+        Ok(()) => Check::good(&title(place), format!("{url} pushes new heads")),
+        Err(reason) => Check::warn(&title(place), format!("{url}: {reason}"), remedy),
+    };
+    outcomes.map(judge).collect()
 }
 
 async fn ask(title: &str, section: &BlocksSettings, endpoints: Vec<String>) -> Result<Check, (String, String)> {

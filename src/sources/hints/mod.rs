@@ -85,6 +85,17 @@ impl Hints {
         Ok(Arc::new(Self { addresses, options }))
     }
 
+    /// Subscribes to each address once, and answers of each how it is shown and what went wrong. Waits at most the
+    /// connect time-out for each of them, one after the other.
+    pub async fn try_out(&self) -> Vec<(String, Result<(), String>)> {
+        let mut outcomes = Vec::with_capacity(self.addresses.len());
+        for address in &self.addresses {
+            let outcome = socket::try_out(address, &self.options).await.map_err(|reason| address.redact(&reason));
+            outcomes.push((address.shown().to_owned(), outcome));
+        }
+        outcomes
+    }
+
     /// Listens until the future is dropped, and calls `ring` for each push (several in a tenth of a second are one),
     /// and for each new subscription: what was pushed before it was not heard. Holds one connection at the most.
     pub async fn listen(&self, metrics: &Arc<Metrics>, ring: impl Fn()) {

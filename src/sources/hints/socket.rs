@@ -55,6 +55,18 @@ pub(super) async fn listen(
     reason
 }
 
+/// Subscribes once and hangs up; the fault, if that does not come about in time.
+pub(super) async fn try_out(address: &Address, options: &HintOptions) -> Result<(), String> {
+    match tokio::time::timeout(options.connect_timeout, subscribe(address)).await {
+        Ok(Ok((mut socket, _))) => {
+            let _ = tokio::time::timeout(super::RING_PAUSE, socket.close(None)).await;
+            Ok(())
+        }
+        Ok(Err(reason)) => Err(reason),
+        Err(_) => Err(format!("no subscription within {:?}", options.connect_timeout)),
+    }
+}
+
 /// Opens the socket and subscribes to new heads.
 async fn subscribe(address: &Address) -> Result<(Socket, String), String> {
     if address.is_tls() {
