@@ -5,9 +5,10 @@ use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
 use std::process::{Child, Stdio};
 
+use gapless::simulate::logs::read_truth;
 use rustix::process::Signal;
 
-use super::support::node::{Workspace, get, request, send_signal};
+use super::support::node::{Workspace, get, poll, request, send_signal};
 
 /// A served chain: the process, its first line, its address.
 fn served(workspace: &Workspace, args: &[&str]) -> (Child, String, SocketAddr) {
@@ -80,14 +81,104 @@ fn arguments_that_do_not_fit_together_end_with_2() {
 #[test]
 fn every_fault_stands_in_the_help_and_on_the_page() {
     let workspace = Workspace::new("");
-    let refused = workspace.run(&["simulate", "chain", "--faults", "nothing=1"]).err;
-    let names = refused.split("there are ").nth(1).and_then(|rest| rest.split('\n').next()).expect("the names");
-    let names: Vec<&str> = names.trim().split(", ").collect();
-    assert_eq!(names.len(), 13, "{names:?}");
-    let help = workspace.run(&["simulate", "chain", "--help"]).out;
     let page = include_str!("../../docs/cli.md");
-    for name in names {
-        assert!(help.contains(&format!("\n          {name}=")), "--help lacks {name}");
-        assert!(page.contains(&format!("\n| `{name}=")), "docs/cli.md lacks {name}");
+    for (what, more, count) in [("chain", &[][..], 13), ("logs", &["--dir", "logs"], 8)] {
+        let refused = workspace.run(&[&["simulate", what], more, &["--faults", "nothing=1"]].concat()).err;
+        let names = refused.split("there are ").nth(1).and_then(|rest| rest.split('\n').next()).expect("the names");
+        let names: Vec<&str> = names.trim().split(", ").collect();
+        assert_eq!(names.len(), count, "{names:?}");
+        let help = workspace.run(&["simulate", what, "--help"]).out;
+        let page = page.split(&format!("\n### `simulate {what}`")).nth(1).and_then(|rest| rest.split("\n### ").next());
+        for name in names {
+            assert!(help.contains(&format!("\n          {name}=")), "--help lacks {name}");
+            assert!(page.expect("its part").contains(&format!("\n| `{name}=")), "docs/cli.md lacks {name}");
+        }
+    }
+}
+
+/// The lines of a file as `(offset, length)`, without their ends.
+fn lines_of(bytes: &[u8]) -> Vec<(u64, u64)> {
+    let mut offset = 0;
+    let mut lines = Vec::new();
+    for piece in bytes.split_inclusive(|byte| *byte == b'\n').filter(|piece| piece.ends_with(b"\n")) {
+        lines.push((offset, piece.len() as u64 - 1));
+        offset += piece.len() as u64;
+    }
+    lines
+}
+
+fn listed(list: &std::path::Path) -> Vec<(u64, u64)> {
+    read_truth(list).expect("a list").iter().map(|line| (line.offset, line.length)).collect()
+}
+
+#[test]
+fn logs_are_written_to_the_end_and_listed() {
+    let workspace = Workspace::new("");
+    let dir = workspace.path().join("logs");
+    std::fs::create_dir(&dir).expect("a folder");
+    let args = ["simulate", "logs", "--dir", dir.to_str().expect("a name"), "--lines", "3000", "--rate", "max"];
+    let faults = ["--seed", "4", "--faults", "partial=0.4", "--format", "json"];
+    let done = workspace.run(&[&args[..], &faults].concat());
+    let list = workspace.path().join("logs.truth.jsonl");
+    let expected = format!(
+        "writing logs seed=4 to {} (1 files; lines listed in {})\nwrote 3000 lines in 1 lives of 1 files\n",
+        dir.display(),
+        list.display()
+    );
+    assert_eq!((done.code, done.out.as_str()), (0, expected.as_str()), "{}", done.err);
+    let bytes = std::fs::read(dir.join("app.log")).expect("a log");
+    assert_eq!(listed(&list), lines_of(&bytes));
+    assert_eq!(bytes.last(), Some(&b'\n'));
+    let why =
+        format!("gapless: --dir {} holds app.log already; name an empty folder, or delete it first\n", dir.display());
+    workspace.run(&args).failed(2, &why);
+}
+
+/// A generator that is killed at any time has listed every line that is in the file, and of one append those that are
+/// not; one that is asked to end leaves neither.
+#[test]
+fn a_list_is_never_behind_its_file() {
+    for (round, end) in [Signal::KILL, Signal::KILL, Signal::KILL, Signal::TERM].into_iter().enumerate() {
+        let workspace = Workspace::new("");
+        let (dir, list) = (workspace.path().join("logs"), workspace.path().join("list"));
+        std::fs::create_dir(&dir).expect("a folder");
+        let (folder, truth) = (dir.to_str().expect("a name"), list.to_str().expect("a name"));
+        let args = ["simulate", "logs", "--dir", folder, "--truth", truth, "--rate", "max", "--faults", "partial=0.5"];
+        let mut child = workspace.program(&args).stdout(Stdio::piped()).spawn().expect("the program");
+        let log = dir.join("app.log");
+        let size = 20_000 * (round as u64 + 1);
+        poll("some lines", || std::fs::metadata(&log).ok().filter(|file| file.len() > size));
+        send_signal(child.id(), end);
+        let code = child.wait().expect("its end").code();
+        let (listed, lines) = (listed(&list), lines_of(&std::fs::read(&log).expect("a log")));
+        assert!(listed.starts_with(&lines), "{} listed, {} written", listed.len(), lines.len());
+        assert!(listed.len() - lines.len() < 50, "{} listed, {} written", listed.len(), lines.len());
+        if end == Signal::TERM {
+            assert_eq!((code, listed.len()), (Some(0), lines.len()));
+        }
+    }
+}
+
+#[test]
+fn arguments_of_logs_that_are_impossible_end_with_2() {
+    let workspace = Workspace::new("");
+    std::fs::create_dir(workspace.path().join("logs")).expect("a folder");
+    for (args, why) in [
+        (&["--rate", "0"][..], "write 1 to 10000000 lines a second, or max"),
+        (&["--lines", "0"], "0 is not in 1.."),
+        (&["--files", "201"], "201 is not in 1..=200"),
+        (
+            &["--rotate", "weekly"],
+            "possible values: none, rename, copytruncate, gz, zst, delete, truncate, chain, chain-gz",
+        ),
+        (&["--rotate", "chain", "--keep", "0"], "a chain keeps 1 file or more"),
+        (&["--faults", "lost=1"], "there are partial, torn, late, crlf, empty, invalid, nul, long"),
+        (&["--truth", "logs/list"], "is inside --dir logs; name a file elsewhere"),
+        (&["--dir", "none"], "--dir none cannot be read; name a folder that is there (mkdir -p none)"),
+    ] {
+        let dir = if args[0] == "--dir" { &[][..] } else { &["--dir", "logs"] };
+        let refused = workspace.run(&[&["simulate", "logs"], dir, args].concat());
+        assert_eq!(refused.code, 2, "{args:?}");
+        assert!(refused.err.contains(why), "{args:?}: {}", refused.err);
     }
 }

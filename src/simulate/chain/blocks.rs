@@ -2,12 +2,12 @@
 
 use bytes::Bytes;
 
-use super::noise::{Noise, base64, hex, unhex};
 use super::reorg::Reorgs;
 use super::template::{Template, Values};
 use super::{BLOCK_BYTES_MAX, ChainPlan, Network, cosmos_block, evm_block};
 use crate::messages::block::{Block, BlockHash, BlockRef, Origin};
 use crate::messages::heights::Height;
+use crate::simulate::noise::{Noise, base64, hex, unhex};
 
 /// How many blocks differ in more than hashes and numbers. More would only cost memory.
 const TEMPLATES: u64 = 16;

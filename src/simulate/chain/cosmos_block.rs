@@ -3,8 +3,8 @@
 //! Bytes are base64, 64-bit numbers are strings. The block stands there twice: as CometBFT has it, and as `sdk_block`,
 //! where only the proposer's address is written in another way.
 
-use super::noise::Noise;
 use super::template::{Template, fill, length, pieces};
+use crate::simulate::noise::Noise;
 
 /// The whole answer; `%1` and `%2` are the two blocks.
 const ANSWER: &str = r#"

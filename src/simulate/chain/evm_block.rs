@@ -2,8 +2,8 @@
 
 use serde_json::{Map, Value};
 
-use super::noise::Noise;
 use super::template::{Template, fill, length, pieces};
+use crate::simulate::noise::Noise;
 
 /// The members before the transactions.
 const BEFORE: &str = r##"

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::FaultPlan;
-use super::noise::Noise;
+use crate::simulate::noise::Noise;
 
 /// What becomes of a request.
 pub(super) enum Fate {

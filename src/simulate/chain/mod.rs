@@ -10,7 +10,6 @@
 //! | `blocks` | heights to blocks, and back from hashes |
 //! | `reorg` | which blocks are replaced, and when |
 //! | `template`, `evm_block`, `cosmos_block` | what a block looks like in JSON |
-//! | `noise` | random numbers that follow from a seed |
 //! | `faults` | which faults there are, and their notation |
 //! | `fate` | what goes wrong with one request |
 //! | `node` | the head, and which heights the node shows |
@@ -29,7 +28,6 @@ mod faults;
 mod gateway;
 mod network;
 mod node;
-mod noise;
 mod reorg;
 mod rpc;
 mod server;

@@ -267,7 +267,7 @@ mod tests {
 
     use super::*;
     use crate::simulate::chain::ChainPlan;
-    use crate::simulate::chain::noise::Noise;
+    use crate::simulate::noise::Noise;
 
     fn calm() -> Twists {
         let noise = Noise::new(&[0; 32], 0);

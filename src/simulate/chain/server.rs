@@ -18,10 +18,10 @@ use tokio::task::JoinHandle;
 
 use super::fate::{Fate, draw};
 use super::node::Node;
-use super::noise::Noise;
 use super::{ChainPlan, FaultPlan, Network, gateway, socket};
 use crate::messages::block::BlockHash;
 use crate::messages::heights::Height;
+use crate::simulate::noise::Noise;
 
 /// A served chain. Dropping it stops it.
 pub struct Running {

@@ -16,10 +16,10 @@ use tokio::sync::OwnedSemaphorePermit;
 
 use super::evm_block;
 use super::fate::Fate;
-use super::noise::Noise;
 use super::rpc::{self, Order};
 use super::server::{World, failed, plain};
 use crate::messages::heights::Height;
+use crate::simulate::noise::Noise;
 
 /// Open WebSockets at a time; further ones are answered with 503.
 pub(super) const SOCKETS_MAX: usize = 1_000;

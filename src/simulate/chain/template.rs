@@ -3,7 +3,7 @@
 //! A pattern is JSON in which `#BYTES` stands for noise and `@` with a letter for what differs from block to block;
 //! white space goes.
 
-use super::noise::Noise;
+use crate::simulate::noise::Noise;
 
 /// What stands in a template where a value differs from block to block.
 #[derive(Debug, Clone, Copy)]

@@ -6,7 +6,8 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 
 /// A stream of random numbers.
-pub(super) struct Noise(blake3::OutputReader);
+#[derive(Debug)]
+pub(in crate::simulate) struct Noise(blake3::OutputReader);
 
 impl Noise {
     /// The stream of `number` under `key`.
@@ -51,7 +52,7 @@ impl Noise {
 }
 
 /// `0x` and `bytes` in hexadecimal.
-pub(super) fn hex(bytes: &[u8]) -> String {
+pub(in crate::simulate) fn hex(bytes: &[u8]) -> String {
     const DIGITS: &[u8; 16] = b"0123456789abcdef";
     let mut text = String::with_capacity(2 + bytes.len() * 2);
     text.push_str("0x");
@@ -63,12 +64,12 @@ pub(super) fn hex(bytes: &[u8]) -> String {
 }
 
 /// `bytes` in base64, padded.
-pub(super) fn base64(bytes: &[u8]) -> String {
+pub(in crate::simulate) fn base64(bytes: &[u8]) -> String {
     STANDARD.encode(bytes)
 }
 
 /// The bytes of `0x` and exactly `2 * N` hexadecimal digits.
-pub(super) fn unhex<const N: usize>(text: &str) -> Option<[u8; N]> {
+pub(in crate::simulate) fn unhex<const N: usize>(text: &str) -> Option<[u8; N]> {
     let digits = text.strip_prefix("0x")?.as_bytes();
     if digits.len() != 2 * N {
         return None;
