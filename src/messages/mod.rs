@@ -15,3 +15,4 @@ pub mod heights;
 pub mod level;
 pub mod line;
 pub mod tally;
+pub mod udm;
