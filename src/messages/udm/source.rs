@@ -19,10 +19,10 @@ pub(super) fn text(line: &[u8]) -> (Cow<'_, str>, bool) {
 
 /// The named groups of the first pattern that fits; `-` and nothing are no values.
 pub(super) fn matched(line: &str, patterns: &[Regex]) -> Option<Map<String, Value>> {
-    let mut values = Map::new();
-    let pattern = patterns.iter().find(|pattern| pattern.is_match(line))?;
-    add_groups(pattern, line, &mut values);
-    Some(values)
+    patterns.iter().find_map(|pattern| {
+        let mut values = Map::new();
+        add_groups(pattern, line, &mut values).then_some(values)
+    })
 }
 
 /// Adds what the named groups of a pattern find; false if it does not fit.

@@ -431,3 +431,29 @@ fn real_logs_are_events_as_many_as_plain_rules_find() {
     }
     assert_eq!(digests, expected, "events of real logs have changed; read what, then set GAPLESS_WRITE_GOLDEN=1 once");
 }
+
+/// The page for users: its mapping makes its event of its line, and it names every preset, path and reason.
+#[test]
+fn the_page_shows_what_is_there() {
+    let page = include_str!("../../../docs/logs.md");
+    let part = |from: &str, to: &str| page.split(from).nth(1).and_then(|rest| rest.split(to).next()).expect("a part");
+    let mapping =
+        part("```toml\n[logs.shop.parse]", "```").replace("[logs.shop.parse.", "[").replace("[[logs.shop.parse.", "[[");
+    let event = parsed(&parser(&mapping), part("makes of `", "`\n")).expect("an event");
+    let shown: Event =
+        serde_json::from_str(part("makes of `", "| key").split("```").nth(1).expect("JSON").trim_start_matches("json"))
+            .expect("an event");
+    assert_eq!(event.to_json(), shown.to_json());
+    for name in preset_names() {
+        assert!(page.contains(&format!("`{name}`")), "docs/logs.md lacks the preset {name}");
+    }
+    let names = part("Paths that can be mapped: ", "\n\n");
+    for path in paths() {
+        let leaf = path.trim_start_matches("principal.").trim_start_matches("target.");
+        assert!(names.contains(&format!("`{leaf}`")), "docs/logs.md lacks the path {path}");
+    }
+    let reasons = part("| reason | what it is |", "## ");
+    for word in ["piece", "too_long", "empty", "not_json", "not_logfmt", "no_pattern", "time"] {
+        assert!(reasons.contains(&format!("`{word}`")), "docs/logs.md lacks the reason {word}");
+    }
+}
