@@ -174,6 +174,8 @@ fn arguments_of_logs_that_are_impossible_end_with_2() {
         (&["--rotate", "chain", "--keep", "0"], "a chain keeps 1 file or more"),
         (&["--faults", "lost=1"], "there are partial, torn, late, crlf, empty, invalid, nul, long"),
         (&["--truth", "logs/list"], "is inside --dir logs; name a file elsewhere"),
+        (&["--text", "none"], "--text none cannot be read; name a file of lines"),
+        (&["--text", "x", "--format", "json"], "cannot be used with"),
         (&["--dir", "none"], "--dir none cannot be read; name a folder that is there (mkdir -p none)"),
     ] {
         let dir = if args[0] == "--dir" { &[][..] } else { &["--dir", "logs"] };

@@ -1,13 +1,15 @@
 //! `gapless simulate logs`: the command line of the simulated logs.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
+use anyhow::Context;
 use clap::Args;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::{Instant, sleep_until};
 
-use super::{BURST_MAX, FILES_MAX, Generator, LogFaults, LogFormat, LogPlan, Rotate, Step};
+use super::{BURST_MAX, FILES_MAX, Generator, LogFaults, LogFormat, LogPlan, Rotate, Step, TEXT_BYTES_MAX};
 
 /// Most lines a second that can be asked for.
 const RATE_MAX: u64 = 10_000_000;
@@ -32,6 +34,9 @@ pub struct LogArgs {
     /// What lines look like; of several formats each file has one, in turn
     #[arg(long, value_name = "FORMAT", value_enum, value_delimiter = ',', default_value = "seed")]
     pub format: Vec<LogFormat>,
+    /// A file whose lines are written instead of made-up ones, until it ends
+    #[arg(long, value_name = "FILE", conflicts_with = "format")]
+    pub text: Option<PathBuf>,
     /// How many lines in all; without it until SIGTERM
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     pub lines: Option<u64>,
@@ -81,25 +86,37 @@ fn rate(text: &str) -> Result<Rate, String> {
 }
 
 impl LogArgs {
-    fn plan(&self) -> LogPlan {
-        LogPlan {
+    fn plan(&self) -> anyhow::Result<LogPlan> {
+        Ok(LogPlan {
             seed: self.seed,
             truth: self.truth.clone().unwrap_or_else(|| beside(&self.dir)),
             dir: self.dir.clone(),
             files: self.files,
             formats: self.format.clone(),
+            text: self.text.as_deref().map(read_text).transpose()?,
             lines: self.lines,
             burst: self.burst,
             rotate: self.rotate,
             rotate_lines: self.rotate_lines,
             keep: self.keep,
             faults: self.faults.clone(),
-        }
+        })
     }
 }
 
+fn read_text(path: &Path) -> anyhow::Result<Arc<[u8]>> {
+    let cannot = || format!("--text {} cannot be read; name a file of lines", path.display());
+    let size = std::fs::metadata(path).with_context(cannot)?.len();
+    anyhow::ensure!(
+        size <= TEXT_BYTES_MAX,
+        "--text {} has {size} bytes; name a file of at most {TEXT_BYTES_MAX}",
+        path.display()
+    );
+    Ok(std::fs::read(path).with_context(cannot)?.into())
+}
+
 /// `DIR.truth.jsonl`; of `.` and the like by the folder's own name.
-fn beside(dir: &std::path::Path) -> PathBuf {
+fn beside(dir: &Path) -> PathBuf {
     let dir =
         if dir.file_name().is_some() { dir.to_owned() } else { dir.canonicalize().unwrap_or_else(|_| dir.to_owned()) };
     let mut name = dir.file_name().unwrap_or_default().to_owned();
@@ -112,7 +129,7 @@ fn beside(dir: &std::path::Path) -> PathBuf {
 pub async fn run(args: LogArgs) -> anyhow::Result<()> {
     // Before the line that says it writes: whoever reads it may send a signal at once.
     let (mut interrupt, mut terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
-    let plan = args.plan();
+    let plan = args.plan()?;
     let (dir, truth) = (plan.dir.display().to_string(), plan.truth.display().to_string());
     let mut generator = Generator::open(plan)?;
     println!("writing logs seed={} to {dir} ({} files; lines listed in {truth})", args.seed, args.files);

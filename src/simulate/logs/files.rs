@@ -1,5 +1,6 @@
 //! One file on the disk: its handle, its lives, the lines that are begun.
 
+use std::borrow::Cow;
 use std::collections::VecDeque;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Write};
@@ -16,7 +17,7 @@ pub(super) struct Begun {
     pub bytes: Vec<u8>,
     pub nul: usize,
     pub end: LineEnd,
-    pub level: &'static str,
+    pub level: Cow<'static, str>,
     pub record: u64,
 }
 
@@ -140,7 +141,7 @@ impl LogFile {
             nul: line.nul as u64,
             length: body.len() as u64,
             digest: blake3::hash(body).to_hex().to_string(),
-            level: line.level.to_owned(),
+            level: line.level.clone().into_owned(),
             end,
         }
     }

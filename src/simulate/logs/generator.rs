@@ -1,5 +1,6 @@
 //! Which step is next: drawn from the seed, one step at a time.
 
+use std::borrow::Cow;
 use std::io;
 use std::path::Path;
 
@@ -10,6 +11,7 @@ use super::files::{Begun, LogFile};
 use super::rotate::{Rotate, Step, Todo, steps};
 use super::truth::{LineEnd, Truth};
 use super::words::draft;
+use crate::messages::level::level_of;
 use crate::simulate::noise::Noise;
 
 /// The time of the first line: 2026-01-01, in microseconds since 1970. The clock follows from the seed too.
@@ -43,6 +45,8 @@ pub struct Generator {
     truth: Truth,
     next: Option<Planned>,
     clock: i64,
+    /// Bytes of the given text that were taken.
+    text_at: usize,
     /// Lines that have been begun.
     begun: u64,
     /// Lines that have been written to their end.
@@ -51,9 +55,13 @@ pub struct Generator {
 
 impl Generator {
     /// Makes the list and the first files. The error names what is in the way, and what to do.
-    pub fn open(plan: LogPlan) -> anyhow::Result<Self> {
+    pub fn open(mut plan: LogPlan) -> anyhow::Result<Self> {
         plan.check().map_err(anyhow::Error::msg)?;
         check_folder(&plan)?;
+        if let Some(text) = &plan.text {
+            let given = text.split_inclusive(|byte| *byte == b'\n').count() as u64;
+            plan.lines = Some(plan.lines.map_or(given, |lines| lines.min(given)));
+        }
         let truth = Truth::create(&plan.truth).with_context(|| {
             format!(
                 "cannot make the list of lines {}; name a new file in a folder of yours with --truth",
@@ -67,8 +75,17 @@ impl Generator {
             files.push(LogFile::create(&plan.dir, name.clone(), *format).with_context(cannot)?);
         }
         let key = blake3::derive_key("gapless simulate logs 1", &plan.seed.to_le_bytes());
-        let mut generator =
-            Self { noise: Noise::new(&key, 0), plan, files, truth, next: None, clock: CLOCK_START, begun: 0, lines: 0 };
+        let mut generator = Self {
+            noise: Noise::new(&key, 0),
+            plan,
+            files,
+            truth,
+            next: None,
+            clock: CLOCK_START,
+            text_at: 0,
+            begun: 0,
+            lines: 0,
+        };
         for index in 0..generator.files.len() {
             generator.files[index].lines_left = generator.life_lines();
         }
@@ -222,8 +239,36 @@ impl Generator {
 
     /// Begins the lines of one record, and says how many they are.
     fn begin_record(&mut self, index: usize) -> u64 {
+        self.clock += 1 + self.noise.below(CLOCK_STEP_MAX) as i64;
+        let mut bodies = match self.given_line() {
+            Some(line) => vec![line],
+            None => self.made_up(index),
+        };
+        bodies.truncate(usize::try_from(self.left()).unwrap_or(usize::MAX));
+        let count = bodies.len() as u64;
+        for body in bodies {
+            self.begin_line(index, body);
+        }
+        self.files[index].records += 1;
+        self.begun += count;
+        count
+    }
+
+    /// The next line of the text that was given, with its own end.
+    fn given_line(&mut self) -> Option<Body> {
+        let rest = self.plan.text.as_deref()?.get(self.text_at..)?;
+        let line = rest.split_inclusive(|byte| *byte == b'\n').next()?;
+        self.text_at += line.len();
+        let line = line.strip_suffix(b"\n").unwrap_or(line);
+        let (line, crlf) = line.strip_suffix(b"\r").map_or((line, false), |line| (line, true));
+        let nul = line.iter().take_while(|byte| **byte == 0).count();
+        let level = level_of(&line[nul..]).to_string().into();
+        Some(Body { bytes: line.to_vec(), level, crlf })
+    }
+
+    /// The lines of a record as its logger makes them up.
+    fn made_up(&mut self, index: usize) -> Vec<Body> {
         let noise = &mut self.noise;
-        self.clock += 1 + noise.below(CLOCK_STEP_MAX) as i64;
         let draft = draft(self.files[index].format, noise, self.clock);
         let faults = &self.plan.faults;
         let mut first = draft.head.into_bytes();
@@ -235,29 +280,32 @@ impl Generator {
         }
         first.extend_from_slice(draft.tail.as_bytes());
         let empty = noise.hit(faults.empty);
-        let mut bodies = vec![(first, draft.level)];
-        bodies.extend(draft.more.into_iter().map(|line| (line.into_bytes(), "UNKNOWN")));
         if empty {
-            bodies = vec![(Vec::new(), "UNKNOWN")];
+            return vec![Body { bytes: Vec::new(), level: "UNKNOWN".into(), crlf: false }];
         }
-        bodies.truncate(usize::try_from(self.left()).unwrap_or(usize::MAX));
-        let count = bodies.len() as u64;
-        for (body, level) in bodies {
-            self.begin_line(index, &body, level);
-        }
-        self.files[index].records += 1;
-        self.begun += count;
-        count
+        let mut bodies = vec![Body { bytes: first, level: draft.level.into(), crlf: false }];
+        let more = draft.more.into_iter();
+        bodies.extend(more.map(|line| Body { bytes: line.into_bytes(), level: "UNKNOWN".into(), crlf: false }));
+        bodies
     }
 
-    fn begin_line(&mut self, index: usize, body: &[u8], level: &'static str) {
+    fn begin_line(&mut self, index: usize, body: Body) {
         let (faults, noise) = (&self.plan.faults, &mut self.noise);
-        let nul = if noise.hit(faults.nul) { 1 + noise.below(NUL_MAX) as usize } else { 0 };
-        let (end, mark) = if noise.hit(faults.crlf) { (LineEnd::Crlf, "\r\n") } else { (LineEnd::Lf, "\n") };
-        let bytes = [&vec![0; nul], body, mark.as_bytes()].concat();
+        let zeros = if noise.hit(faults.nul) { 1 + noise.below(NUL_MAX) as usize } else { 0 };
+        let crlf = noise.hit(faults.crlf) || body.crlf;
+        let (end, mark) = if crlf { (LineEnd::Crlf, "\r\n") } else { (LineEnd::Lf, "\n") };
+        let nul = zeros + body.bytes.iter().take_while(|byte| **byte == 0).count();
+        let bytes = [&vec![0; zeros], body.bytes.as_slice(), mark.as_bytes()].concat();
         let record = self.files[index].records;
-        self.files[index].begun.push_back(Begun { bytes, nul, end, level, record });
+        self.files[index].begun.push_back(Begun { bytes, nul, end, level: body.level, record });
     }
+}
+
+/// A line before its faults.
+struct Body {
+    bytes: Vec<u8>,
+    level: Cow<'static, str>,
+    crlf: bool,
 }
 
 /// Whether the folder can take the files: it is there, empty of ours, and does not hold the list.

@@ -23,16 +23,19 @@ mod truth;
 mod words;
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
-pub use self::args::{LogArgs, run};
+pub use self::args::{LogArgs, Rate, run};
 pub use self::faults::LogFaults;
 pub use self::generator::{Generator, Planned};
-pub use self::rotate::{Rotate, Step};
+pub use self::rotate::{Packing, Rotate, Step};
 pub use self::truth::{LineEnd, TruthLine, read_truth};
 pub use self::words::LogFormat;
 
 /// Most files that can be asked for: each is held open.
 pub const FILES_MAX: u32 = 200;
+/// The largest text whose lines can be asked for, in bytes.
+pub const TEXT_BYTES_MAX: u64 = 256 << 20;
 /// Most lines of one append.
 pub const BURST_MAX: u32 = 100_000;
 
@@ -49,7 +52,10 @@ pub struct LogPlan {
     pub files: u32,
     /// What their lines look like: the first file has the first format, and so on, again and again. Not empty.
     pub formats: Vec<LogFormat>,
-    /// How many lines in all; `None` = no end.
+    /// Lines to write instead of made-up ones, each with its own end, as often as they are there; the last gets one if it
+    /// has none. Their levels in the list are those of [`level_of`](crate::messages::level::level_of).
+    pub text: Option<Arc<[u8]>>,
+    /// How many lines in all; `None` = no end, or that of the text.
     pub lines: Option<u64>,
     /// Most lines of one append, 1 to [`BURST_MAX`].
     pub burst: u32,
@@ -72,6 +78,7 @@ impl Default for LogPlan {
             truth: PathBuf::new(),
             files: 1,
             formats: vec![LogFormat::Seed],
+            text: None,
             lines: None,
             burst: 20,
             rotate: Rotate::None,
@@ -93,6 +100,12 @@ impl LogPlan {
                 "a burst of {} lines: write 1 to {BURST_MAX}, and a rotation after 1 or more",
                 self.burst
             ));
+        }
+        let faults = &self.faults;
+        if self.text.is_some() && faults.long + faults.empty + faults.invalid > 0.0 {
+            return Err(
+                "the faults long, empty and invalid would change the lines that are given; leave them out".to_owned()
+            );
         }
         if self.rotate.is_chain() && self.keep == 0 {
             return Err("a chain keeps 1 file or more: each rotation renames them all".to_owned());

@@ -294,6 +294,68 @@ fn lines_have_the_levels_that_the_list_gives_them() {
     }
 }
 
+/// The lines of the list, in order, from the lives that the followed files had.
+fn written(world: &World) -> Vec<Vec<u8>> {
+    let (lives, _) = followed(world);
+    let lines = read_truth(&world.plan.truth).expect("a list").into_iter();
+    lines
+        .map(|line| {
+            let from = usize::try_from(line.offset + line.nul).expect("a size");
+            lives[&(line.file, line.life)][from..][..usize::try_from(line.length).expect("a size")].to_vec()
+        })
+        .collect()
+}
+
+#[test]
+fn given_lines_are_written_as_they_are() {
+    let given: &[u8] = b"one\r\n\n\0\0two \xff\ntr\xc3\xa4\r\r\nERROR end";
+    let faults = "partial=0.8,nul=0.3,crlf=0.3".parse().expect("a plan");
+    let plan = LogPlan {
+        text: Some(given.into()),
+        burst: 2,
+        rotate: Rotate::Rename,
+        rotate_lines: 2,
+        faults,
+        ..LogPlan::default()
+    };
+    let list = list_agrees(&World::new(plan.clone()));
+    assert_eq!(
+        list.iter().map(|line| line.level.as_str()).collect::<Vec<_>>(),
+        ["UNKNOWN", "UNKNOWN", "UNKNOWN", "UNKNOWN", "ERROR"]
+    );
+    assert_eq!((list[0].end, list[3].end), (LineEnd::Crlf, LineEnd::Crlf));
+    let lines = written(&World::new(plan.clone()));
+    assert_eq!(lines, [&b"one"[..], b"", b"two \xff", b"tr\xc3\xa4\r", b"ERROR end"]);
+    let world = World::new(LogPlan { lines: Some(2), ..plan.clone() });
+    assert_eq!(written(&world).len(), 2);
+    let faults = LogFaults { empty: 0.1, ..LogFaults::default() };
+    let fault = LogPlan { faults, ..plan }.check().expect_err("a fault");
+    assert!(fault.contains("would change the lines"), "{fault}");
+}
+
+#[test]
+fn real_logs_are_written_as_they_are() {
+    let Some(data) = std::env::var_os("GAPLESS_REAL_DATA") else { return };
+    for name in ["hdfs", "openssh", "openstack"] {
+        let text = std::fs::read(Path::new(&data).join("logs").join(format!("{name}.log"))).expect("a real log");
+        let faults = "partial=0.5,late=0.5".parse().expect("a plan");
+        let plan = LogPlan {
+            text: Some(text.as_slice().into()),
+            rotate: Rotate::Mix,
+            rotate_lines: 100,
+            faults,
+            ..LogPlan::default()
+        };
+        let lines = written(&World::new(plan));
+        let expected: Vec<&[u8]> = text
+            .split_inclusive(|byte| *byte == b'\n')
+            .map(|line| line.strip_suffix(b"\n").unwrap_or(line))
+            .map(|line| line.strip_suffix(b"\r").unwrap_or(line))
+            .collect();
+        assert_eq!(lines, expected, "{name}");
+    }
+}
+
 #[test]
 fn what_is_begun_is_ended_when_no_more_is_asked_for() {
     let plan = LogPlan { files: 3, rotate: Rotate::Mix, rotate_lines: 20, ..LogPlan::default() };
