@@ -3,7 +3,7 @@
 
 use super::Store;
 use super::error::StoreError;
-use super::lease::{Mail, address, slot_name};
+use super::lease::{Inbox, Mail, address, slot_name};
 use super::link::Link;
 use super::membership::{NodeInfo, read_members};
 use super::reply::Row;
@@ -116,8 +116,8 @@ impl Store {
             keys.extend([self.keys.checkpoint(unit), self.keys.expiry(unit)]);
             let (token, owner) = held.as_ref().map_or((String::new(), ""), |(t, o)| (t.to_string(), o.as_str()));
             let slot = mail.map_or_else(|| "-".to_owned(), |mail| slot_name(unit, mail));
-            if mail.is_some() {
-                keys.push(self.keys.mailbox(&address(unit)));
+            if let Some(mail) = mail {
+                keys.push(Inbox::of(unit, *mail).key(&self.keys));
                 if !slot.is_empty() {
                     keys.push(self.keys.later(&address(unit)));
                 }

@@ -13,7 +13,7 @@ use super::lines::{Appended, Lines};
 use super::link::{Link, Told};
 use super::reply::{Row, refusal};
 use super::script;
-pub use super::turn::{Committed, Delivery, Fate, Held, Mail};
+pub use super::turn::{Committed, Delivery, Fate, Held, Inbox, Mail};
 use crate::ids::{Address, EntryId, RandomId, Token, UnitId};
 
 struct Inner {
@@ -64,7 +64,7 @@ impl Lease {
             store.keys.checkpoint(unit),
             store.keys.expiry(unit),
             store.keys.facts(&unit.pipeline),
-            store.keys.mailbox(&address(unit)),
+            Inbox::of(unit, mail).key(&store.keys),
             store.keys.history(unit),
         ];
         let (word, reason) = match fate {
@@ -137,6 +137,11 @@ impl Lease {
         self.mail
     }
 
+    /// The stream that it reads.
+    pub fn inbox(&self) -> Inbox {
+        Inbox::of(&self.unit, self.mail)
+    }
+
     /// The store that it was acquired from, for reads beside the lease.
     pub fn store(&self) -> &Store {
         &self.store
@@ -199,7 +204,7 @@ impl Lease {
         args.push(count.to_string().into_bytes());
         args.push(limits.turn_bytes_max.to_string().into_bytes());
         let (names, address) = (&self.store.keys, address(&self.unit));
-        let keys = [names.checkpoint(&self.unit), names.mailbox(&address), names.later(&address)];
+        let keys = [names.checkpoint(&self.unit), self.inbox().key(names), names.later(&address)];
         let Answered { mut row, resent, settled: _settled, .. } = self.fenced(&script::READ, &keys, &args).await?;
         match row.text()?.as_str() {
             "OK" => {}
@@ -336,8 +341,7 @@ impl Lease {
     ) -> Result<(Vec<String>, Vec<Vec<u8>>), StoreError> {
         let names = &self.store.keys;
         let limits = &self.link.options().limits;
-        let mut keys =
-            vec![names.checkpoint(&self.unit), names.mailbox(&address(&self.unit)), names.history(&self.unit)];
+        let mut keys = vec![names.checkpoint(&self.unit), self.inbox().key(names), names.history(&self.unit)];
         keys.extend(lines.map(|lines| names.output(&self.unit.pipeline, &lines.output)));
         let mut encoder = Encoder::new(names, &self.unit, limits, keys);
         encoder.args = self.fence_args(base, new);
@@ -346,6 +350,10 @@ impl Lease {
         encoder.text(state);
         let (last, behind, count) = match commit.ack {
             Ack::Nothing => (String::new(), String::new(), 0),
+            // Others read there too: only `trim` knows what all of them are through with.
+            Ack::Through { last, count } if matches!(self.mail, Mail::Follow(_)) => {
+                (last.to_string(), String::new(), count)
+            }
             Ack::Through { last, count } => (last.to_string(), successor(last).to_string(), count),
         };
         encoder.text(&last);
@@ -394,7 +402,7 @@ impl Drop for Settled<'_> {
     }
 }
 
-/// The mailbox that a unit reads.
+/// The mailbox of a unit's actor.
 pub(super) fn address(unit: &UnitId) -> Address {
     Address::new(&unit.pipeline, &unit.actor)
 }
@@ -402,13 +410,13 @@ pub(super) fn address(unit: &UnitId) -> Address {
 /// What the scripts call the slot: the consumer's name, or nothing for an exclusive unit.
 pub(super) fn slot_name(unit: &UnitId, mail: Mail) -> String {
     match mail {
-        Mail::Offset => String::new(),
+        Mail::Offset | Mail::Follow(_) => String::new(),
         Mail::Pool | Mail::Owed => format!("slot{}", unit.slot.unwrap_or(0)),
     }
 }
 
 /// The id just behind `id`: `XTRIM MINID` keeps from there on.
-fn successor(id: EntryId) -> EntryId {
+pub(super) fn successor(id: EntryId) -> EntryId {
     match id.seq.checked_add(1) {
         Some(seq) => EntryId { ms: id.ms, seq },
         None => EntryId { ms: id.ms.saturating_add(1), seq: 0 },

@@ -5,6 +5,7 @@ use redis::Value;
 use super::Store;
 use super::effect::{Outgoing, bound};
 use super::error::StoreError;
+use super::lease::Inbox;
 use super::link::Link;
 use super::reply::{self, Entry, Row};
 use super::script;
@@ -150,19 +151,19 @@ impl Store {
         reply::entries("XRANGE", link.call("XRANGE", &cmd).await?)
     }
 
-    /// Waits until one of the mailboxes has an entry behind the id given with it, or the bell's block time is over.
+    /// Waits until one of the streams has an entry behind the id given with it, or the bell's block time is over.
     /// Answers the places of those that have, each with the newest id that it holds now. Nothing is taken.
     pub async fn wait_for_mail(
         &self,
         bell: &Link,
-        mailboxes: &[(Address, EntryId)],
+        inboxes: &[(Inbox, EntryId)],
     ) -> Result<Vec<(usize, EntryId)>, StoreError> {
         let block = u64::try_from(bell.options().bell_block.as_millis()).unwrap_or(1000);
         let mut cmd = redis::cmd("XREAD");
         cmd.arg("COUNT").arg(1).arg("BLOCK").arg(block).arg("STREAMS");
-        let keys: Vec<String> = mailboxes.iter().map(|(address, _)| self.keys.mailbox(address)).collect();
+        let keys: Vec<String> = inboxes.iter().map(|(inbox, _)| inbox.key(&self.keys)).collect();
         cmd.arg(&keys);
-        for (_, after) in mailboxes {
+        for (_, after) in inboxes {
             cmd.arg(after.to_string());
         }
         let streams = match bell.call("XREAD", &cmd).await? {

@@ -10,6 +10,8 @@
 //! | `turn` | the words of a turn: deliveries, fates, what a commit answered |
 //! | `effect` | the closed list of what a commit may do |
 //! | `lines` | lines of log files, appended by a transaction that the commit judges |
+//! | `trim` | what stays of an output |
+//! | `output` | outputs from outside: facts, reading on, groups |
 //! | `table` | records of a unit beside its checkpoint |
 //! | `mailbox` | sending from outside, looking |
 //! | `dead` | the letters that were set aside: looking, retrying, dropping |
@@ -45,6 +47,7 @@ pub mod mailbox;
 pub mod managed;
 pub mod membership;
 pub mod options;
+pub mod output;
 mod packed;
 pub mod pool;
 mod reply;
@@ -56,6 +59,7 @@ mod settings;
 pub mod startup;
 pub mod status;
 pub mod table;
+pub mod trim;
 mod turn;
 pub mod view;
 

@@ -25,7 +25,7 @@ const fn need(rule: &'static str, sample: &'static [&'static str]) -> Need {
 const RETURN_1: &str = "e0e1f9fabfc9d4800c877a703b823ac0578ff8db";
 
 /// What every node sends, inside scripts or beside them.
-const NEEDS: [Need; 52] = [
+const NEEDS: [Need; 54] = [
     need("+ping", &["PING"]),
     need("+info", &["INFO", "server"]),
     need("+role", &["ROLE"]),
@@ -42,6 +42,7 @@ const NEEDS: [Need; 52] = [
     need("+hget", &["HGET", "KEY:h", "f"]),
     need("+hmget", &["HMGET", "KEY:h", "f"]),
     need("+hgetall", &["HGETALL", "KEY:h"]),
+    need("+hincrby", &["HINCRBY", "KEY:h", "n", "1"]),
     need("+hexists", &["HEXISTS", "KEY:h", "f"]),
     need("+hlen", &["HLEN", "KEY:h"]),
     need("+hkeys", &["HKEYS", "KEY:h"]),
@@ -68,6 +69,7 @@ const NEEDS: [Need; 52] = [
     need("+xreadgroup", &["XREADGROUP", "GROUP", "g", "c", "COUNT", "1", "STREAMS", "KEY:x", ">"]),
     need("+xpending", &["XPENDING", "KEY:x", "g"]),
     need("+xinfo|stream", &["XINFO", "STREAM", "KEY:x"]),
+    need("+xinfo|groups", &["XINFO", "GROUPS", "KEY:x"]),
     need("+xsetid", &["XSETID", "KEY:x", "18446744073709551615-0"]),
     need("+xack", &["XACK", "KEY:x", "g", "0-1"]),
     need("+xdel", &["XDEL", "KEY:x", "0-1"]),
@@ -98,19 +100,38 @@ fn needs(durability: Durability) -> impl Iterator<Item = &'static Need> {
     NEEDS.iter().chain(more)
 }
 
-/// The rule for one key outside of the prefix, whatever stands in its name.
-fn key_rule(key: &str) -> String {
-    let escaped =
-        key.chars().flat_map(|c| matches!(c, '*' | '?' | '[' | ']' | '\\').then_some('\\').into_iter().chain([c]));
-    format!("~{}", escaped.collect::<String>())
+/// A name as a pattern that means it alone, whatever stands in it.
+fn escaped(name: &str) -> String {
+    name.chars()
+        .flat_map(|c| matches!(c, '*' | '?' | '[' | ']' | '\\').then_some('\\').into_iter().chain([c]))
+        .collect()
 }
 
-/// The `ACL SETUSER` line of a user that may do what a node needs, and nothing else. `PASSWORD` is to be replaced;
-/// `more` are keys outside of the prefix (the seed's view).
-pub fn acl_line(user: &str, prefix: &str, durability: Durability, more: &[String]) -> String {
-    let more: String = more.iter().map(|key| format!("{} ", key_rule(key))).collect();
+/// The rule for one key outside of the prefix.
+fn key_rule(key: &str) -> String {
+    format!("~{}", escaped(key))
+}
+
+/// The rule for the channels that begin so.
+fn channel_rule(start: &str) -> String {
+    format!("&{}*", escaped(start))
+}
+
+/// What a node uses outside of its prefix.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Outside {
+    /// Keys (the seed's view).
+    pub keys: Vec<String>,
+    /// What channels begin with (lines that are published).
+    pub channels: Vec<String>,
+}
+
+/// The `ACL SETUSER` line of a user that may do what a node needs, and nothing else. `PASSWORD` is to be replaced.
+pub fn acl_line(user: &str, prefix: &str, durability: Durability, outside: &Outside) -> String {
+    let more: String = outside.keys.iter().map(|key| format!("{} ", key_rule(key))).collect();
+    let heard: String = outside.channels.iter().map(|channel| format!("{} ", channel_rule(channel))).collect();
     let commands: Vec<&str> = needs(durability).map(|need| need.rule).collect();
-    format!("ACL SETUSER {user} reset on >PASSWORD ~{prefix}:* {more}&{prefix}:* -@all {}", commands.join(" "))
+    format!("ACL SETUSER {user} reset on >PASSWORD ~{prefix}:* {more}&{prefix}:* {heard}-@all {}", commands.join(" "))
 }
 
 /// How a user stands.
@@ -124,11 +145,11 @@ pub struct Rights {
 
 impl Store {
     /// Tries every right of the user of this connection: by `ACL DRYRUN` where it may ask that, else by using it on
-    /// keys of its own (`PREFIX:doctor:RANDOM:`), which are deleted. `more` are keys outside of the prefix; only their
-    /// type is asked.
+    /// keys of its own (`PREFIX:doctor:RANDOM:`), which are deleted. Of keys outside of the prefix only
+    /// the type is asked; to the channels `...doctor` outside of it an empty message is published.
     ///
     /// A crash in between leaves these few keys behind; nothing ever reads them.
-    pub async fn rights(&self, link: &Link, more: &[String]) -> Result<Rights, StoreError> {
+    pub async fn rights(&self, link: &Link, outside: &Outside) -> Result<Rights, StoreError> {
         let durability = link.options().durability;
         let user = match link.call("ACL", redis::cmd("ACL").arg("WHOAMI")).await {
             Ok(name) => reply::text("ACL", name)?,
@@ -162,22 +183,39 @@ impl Store {
                 }
             }
         }
-        for key in more {
-            let mut cmd = Cmd::new();
-            if dry {
-                cmd.arg("ACL").arg("DRYRUN").arg(&user);
-            }
-            cmd.arg("TYPE").arg(key);
-            if refusal(link, &cmd).await?.is_some_and(|words| words.contains("key")) {
-                missing.push(key_rule(key));
-            }
-        }
+        missing.extend(self.missing_outside(link, outside, dry.then_some(&user)).await?);
         if !dry {
             let keys: Vec<String> = TYPES.iter().map(|kind| format!("{base}:{kind}")).collect();
             // Whether DEL is among the missing rights has been found out above.
             refusal(link, redis::cmd("DEL").arg(&keys)).await?;
         }
         Ok(Rights { user, missing })
+    }
+
+    /// What is missing outside of the prefix; by `ACL DRYRUN` of this user, or by use.
+    async fn missing_outside(
+        &self,
+        link: &Link,
+        outside: &Outside,
+        dry: Option<&String>,
+    ) -> Result<Vec<String>, StoreError> {
+        let keys = outside.keys.iter().map(|key| (["TYPE", key].map(str::to_owned).to_vec(), "key", key_rule(key)));
+        let channels = outside.channels.iter().map(|start| {
+            let told = vec!["PUBLISH".to_owned(), format!("{start}doctor"), String::new()];
+            (told, "channel", channel_rule(start))
+        });
+        let mut missing = Vec::new();
+        for (sample, what, rule) in keys.chain(channels) {
+            let mut cmd = Cmd::new();
+            if let Some(user) = dry {
+                cmd.arg("ACL").arg("DRYRUN").arg(user);
+            }
+            cmd.arg(sample);
+            if refusal(link, &cmd).await?.is_some_and(|words| words.contains(what)) {
+                missing.push(rule);
+            }
+        }
+        Ok(missing)
     }
 
     /// Which rule would cure a refusal: it may be of the command, of the key or of the channel.
@@ -234,7 +272,8 @@ mod tests {
         // Sent to a managed server, which has no users; to Sentinels; or by doctor, which lives without them.
         const APART: [&str; 4] = ["shutdown", "sentinel", "acl", "x"];
         let lines = [Durability::Fsync, Durability::Replicated { replicas: 1 }];
-        let granted = lines.map(|durability| acl_line("node", "gapless", durability, &[])).join(" ") + " ";
+        let granted =
+            lines.map(|durability| acl_line("node", "gapless", durability, &Outside::default())).join(" ") + " ";
         let mut all = Vec::new();
         texts(&std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("src/store"), &mut all);
         let mut found = 0;
@@ -254,9 +293,9 @@ mod tests {
 
     #[test]
     fn the_line_grants_no_category_and_names_prefix_and_user() {
-        let line =
-            acl_line("node", "fleet", Durability::Replicated { replicas: 1 }, &["a*".to_owned(), "b".to_owned()]);
-        let start = "ACL SETUSER node reset on >PASSWORD ~fleet:* ~a\\* ~b &fleet:* -@all +ping ";
+        let outside = Outside { keys: vec!["a*".to_owned(), "b".to_owned()], channels: vec!["logs:".to_owned()] };
+        let line = acl_line("node", "fleet", Durability::Replicated { replicas: 1 }, &outside);
+        let start = "ACL SETUSER node reset on >PASSWORD ~fleet:* ~a\\* ~b &fleet:* &logs:* -@all +ping ";
         assert!(line.starts_with(start), "{line}");
         assert!(line.ends_with(" +wait") && !line.contains("+@"), "{line}");
     }

@@ -126,6 +126,9 @@ pub static COMMIT_LINES: LazyLock<Script> = LazyLock::new(|| {
 /// Lines taken back whose transaction went wrong in its last step.
 pub static UNDO: LazyLock<Script> =
     LazyLock::new(|| Script::new("undo", Memory::Spared, &[include_str!("scripts/undo.lua")]));
+/// Bounds an output.
+pub static TRIM: LazyLock<Script> =
+    LazyLock::new(|| Script::new("trim", Memory::Spared, &[FENCE, DELIVER, include_str!("scripts/trim.lua")]));
 /// One page of the table of a unit.
 pub static TABLE_PAGE: LazyLock<Script> =
     LazyLock::new(|| Script::new("table", Memory::Spared, &[FENCE, include_str!("scripts/table.lua")]));

@@ -1,7 +1,8 @@
 //! The words of a turn: how a unit reads, what it was given, what became of it.
 
+use super::keys::Keys;
 use super::reply::Entry;
-use crate::ids::{RandomId, Token};
+use crate::ids::{Address, PipelineId, RandomId, Token, UnitId};
 
 /// How a unit reads its mailbox.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -12,6 +13,36 @@ pub enum Mail {
     Pool,
     /// As a slot that the configuration no longer has: what it still owes, and nothing new.
     Owed,
+    /// Alone, by its own offset, in an output of its pipeline that others may read too: nothing is trimmed behind it
+    /// but by [`Store::trim`](super::Store::trim), which asks for its offset. A stream whose last id lies behind the
+    /// offset is BROKEN.
+    Follow(&'static str),
+}
+
+/// The stream that a unit reads.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Inbox {
+    /// A mailbox.
+    Mailbox(Address),
+    /// An output of a pipeline, by name.
+    Output(PipelineId, &'static str),
+}
+
+impl Inbox {
+    /// What a unit reads that reads so.
+    pub fn of(unit: &UnitId, mail: Mail) -> Self {
+        match mail {
+            Mail::Follow(output) => Self::Output(unit.pipeline.clone(), output),
+            Mail::Offset | Mail::Pool | Mail::Owed => Self::Mailbox(Address::new(&unit.pipeline, &unit.actor)),
+        }
+    }
+
+    pub(super) fn key(&self, keys: &Keys) -> String {
+        match self {
+            Self::Mailbox(address) => keys.mailbox(address),
+            Self::Output(pipeline, name) => keys.output(pipeline, name),
+        }
+    }
 }
 
 /// What became of the turn that an acquisition follows.

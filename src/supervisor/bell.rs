@@ -11,9 +11,10 @@ use std::time::{Duration, Instant};
 use tokio::sync::Notify;
 
 use crate::actors::turn::Unit;
-use crate::ids::{Address, EntryId, RandomId};
+use crate::ids::{EntryId, RandomId};
 use crate::store::Store;
 use crate::store::beat::MailSeen;
+use crate::store::lease::Inbox;
 use crate::store::link::{Class, Link};
 
 /// The shortest time between two blocking reads: under load the units do not need the bell.
@@ -58,11 +59,11 @@ impl Rope {
 
 #[derive(Default)]
 struct State {
-    ropes: BTreeMap<Address, Vec<Rope>>,
+    ropes: BTreeMap<Inbox, Vec<Rope>>,
     /// What the present blocking read waits for.
-    listening: BTreeSet<Address>,
+    listening: BTreeSet<Inbox>,
     /// The newest entry of each mailbox that was rung for.
-    heard: BTreeMap<Address, EntryId>,
+    heard: BTreeMap<Inbox, EntryId>,
 }
 
 /// The units that want to be woken, by mailbox.
@@ -81,15 +82,15 @@ impl Bell {
     /// Wakes `unit` from now on.
     pub fn add(&self, unit: &Arc<Unit>) {
         let mut state = self.lock();
-        let address = address(unit);
+        let inbox = unit.lease.inbox();
         let mut rope = Rope { unit: unit.clone(), rung: Rung::default() };
-        if state.listening.contains(&address) {
+        if state.listening.contains(&inbox) {
             // What was rung between its first look and now has found nobody.
-            rope.pull(state.heard.get(&address).copied().unwrap_or(EntryId::ZERO));
+            rope.pull(state.heard.get(&inbox).copied().unwrap_or(EntryId::ZERO));
         } else {
             self.unheard.notify_one();
         }
-        state.ropes.entry(address).or_default().push(rope);
+        state.ropes.entry(inbox).or_default().push(rope);
     }
 
     /// Wakes it no longer.
@@ -104,32 +105,32 @@ impl Bell {
     /// So a mailbox that is not empty gets one real read in that time, and an empty one needs none.
     pub fn look(&self, unit: &Unit, mail: &MailSeen, again: Duration) {
         let mut state = self.lock();
-        let (address, owner) = (address(unit), unit.lease.held().owner);
+        let (inbox, owner) = (unit.lease.inbox(), unit.lease.held().owner);
         // The blocking read waits for larger ids only. A false alarm costs it one answer more.
-        if let Some(heard) = state.heard.get_mut(&address) {
+        if let Some(heard) = state.heard.get_mut(&inbox) {
             *heard = mail.last.min(*heard);
         }
-        let mut ropes = state.ropes.get_mut(&address).into_iter().flatten();
+        let mut ropes = state.ropes.get_mut(&inbox).into_iter().flatten();
         let Some(rope) = ropes.find(|rope| rope.unit.lease.held().owner == owner) else { return };
         if rope.rung.wakes(mail, Instant::now(), again) {
             rope.pull(mail.last);
         }
     }
 
-    fn ring(&self, address: &Address, newest: EntryId) {
+    fn ring(&self, inbox: &Inbox, newest: EntryId) {
         let mut state = self.lock();
-        state.heard.insert(address.clone(), newest);
-        state.ropes.get_mut(address).into_iter().flatten().for_each(|rope| rope.pull(newest));
+        state.heard.insert(inbox.clone(), newest);
+        state.ropes.get_mut(inbox).into_iter().flatten().for_each(|rope| rope.pull(newest));
     }
 
     /// The mailboxes to listen to, each with what has been heard of it; listened to from now on. With `afresh`
     /// everything is to be heard again.
-    fn wanted(&self, afresh: bool) -> Vec<(Address, EntryId)> {
+    fn wanted(&self, afresh: bool) -> Vec<(Inbox, EntryId)> {
         let state = &mut *self.lock();
         state.listening = state.ropes.keys().cloned().collect();
-        state.heard.retain(|address, _| !afresh && state.listening.contains(address));
-        let heard = |address: &Address| state.heard.get(address).copied().unwrap_or(EntryId::ZERO);
-        state.listening.iter().map(|address| (address.clone(), heard(address))).collect()
+        state.heard.retain(|inbox, _| !afresh && state.listening.contains(inbox));
+        let heard = |inbox: &Inbox| state.heard.get(inbox).copied().unwrap_or(EntryId::ZERO);
+        state.listening.iter().map(|inbox| (inbox.clone(), heard(inbox))).collect()
     }
 
     /// Listens until the node ends.
@@ -162,11 +163,6 @@ impl Bell {
             tokio::time::sleep(PAUSE).await;
         }
     }
-}
-
-/// The mailbox that a unit reads.
-fn address(unit: &Unit) -> Address {
-    unit.address(&unit.lease.unit().actor)
 }
 
 #[cfg(test)]

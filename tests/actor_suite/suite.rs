@@ -101,7 +101,7 @@ impl Site {
 
     fn unit_id<S: Subject>(&self) -> UnitId {
         match S::MAIL {
-            Mail::Offset => UnitId::exclusive(&self.pipeline, S::ACTOR),
+            Mail::Offset | Mail::Follow(_) => UnitId::exclusive(&self.pipeline, S::ACTOR),
             Mail::Pool | Mail::Owed => UnitId::slot(&self.pipeline, S::ACTOR, 0),
         }
     }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use gapless::ids::EntryId;
 use gapless::store::effect::{Ack, Commit, Outgoing};
-use gapless::store::lease::{Committed, Fate, Lease};
+use gapless::store::lease::{Committed, Fate, Inbox, Lease};
 use gapless::store::mailbox::Sent;
 use gapless::store::{Store, StoreError};
 
@@ -337,7 +337,8 @@ async fn the_bell_wakes_for_the_mailbox_that_got_something() {
     let world = World::new().await;
     let bell = world.link.sibling(gapless::store::link::Class::Bell);
     let last = world.send("quiet", 1).await;
-    let watched = [(world.address("quiet"), last), (world.address("tally"), EntryId::ZERO)];
+    let inbox = |actor: &str| Inbox::Mailbox(world.address(actor));
+    let watched = [(inbox("quiet"), last), (inbox("tally"), EntryId::ZERO)];
     let (rung, id) = tokio::join!(world.store.wait_for_mail(&bell, &watched), world.send("tally", 1));
     assert_eq!(rung, Ok(vec![(1, id)]));
 }

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use gapless::ids::Address;
 use gapless::store::StoreError;
 use gapless::store::effect::Commit;
+use gapless::store::lease::Inbox;
 use gapless::store::link::{Class, Health, Link, Patience};
 use gapless::store::options::StoreOptions;
 
@@ -105,7 +106,7 @@ async fn a_half_open_network_is_noticed_within_the_time_of_each_class() {
     let held = Some((lease.held().token, lease.held().owner));
     let asked = [(unit.clone(), held)];
     world.store.beat(&renewals, &world.pipeline, &asked).await.expect("a good network");
-    let heard = [(address.clone(), gapless::ids::EntryId::ZERO)];
+    let heard = [(Inbox::Mailbox(address.clone()), gapless::ids::EntryId::ZERO)];
     world.store.wait_for_mail(&bell, &heard).await.expect("a good network");
 
     // What is open says nothing more, what is new is accepted and then silent.

@@ -204,17 +204,18 @@ fn percentile(sorted: &[Duration], percent: usize) -> Duration {
 /// The line of the least user that suffices: the configured one, or one to be made.
 pub(super) fn acl_line(settings: &Settings) -> String {
     let user = settings.redis.username.as_deref().unwrap_or("gapless");
-    rights::acl_line(user, &settings.redis.prefix, settings.redis.durability, &view_keys(settings))
+    rights::acl_line(user, &settings.redis.prefix, settings.redis.durability, &outside(settings))
 }
 
-/// Keys outside of the prefix that a pipeline writes.
-fn view_keys(settings: &Settings) -> Vec<String> {
+/// What pipelines use outside of the prefix.
+fn outside(settings: &Settings) -> rights::Outside {
     let views = settings.blocks.values().filter_map(|section| section.seed_view.as_ref());
-    views.flat_map(|view| [view.blocks_key.clone(), view.gaps_key.clone(), view::more(&view.gaps_key)]).collect()
+    let keys = views.flat_map(|view| [view.blocks_key.clone(), view.gaps_key.clone(), view::more(&view.gaps_key)]);
+    rights::Outside { keys: keys.collect(), channels: Vec::new() }
 }
 
 async fn rights(reach: &Reach) -> Check {
-    let found = match reach.store.rights(&reach.link, &view_keys(&reach.settings)).await {
+    let found = match reach.store.rights(&reach.link, &outside(&reach.settings)).await {
         Ok(found) => found,
         Err(error) => return Check::bad("rights", error.to_string(), "look at the server"),
     };

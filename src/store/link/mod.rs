@@ -179,6 +179,17 @@ impl Link {
         self.call_all(name, &[cmd]).await.map(|(value, _)| value)
     }
 
+    /// As [`Link::call`], and tells how the answer came about.
+    pub(super) async fn call_and_tell(&self, name: &'static str, cmd: &Cmd) -> Result<Told, StoreError> {
+        let mut retry = Retry::new(&self.inner);
+        loop {
+            match self.once(&[cmd], name).await {
+                Ok((value, home)) => return Ok(Told { value, resent: retry.tries > 0, home }),
+                Err(failure) => retry.after(failure).await?,
+            }
+        }
+    }
+
     /// Runs idempotent commands one after the other on one connection; sent again, all of them, until there is an
     /// answer to the last. Answers it, and the home that it comes from.
     pub(super) async fn call_all(&self, name: &'static str, cmds: &[&Cmd]) -> Result<(Value, u64), StoreError> {

@@ -24,8 +24,9 @@ local function mail(stream, later, slot, offset, now)
     return last, (slot == '' and id_key(last) < id_key(offset)) and '1' or '0'
   end
   local last = redis.call('XREVRANGE', stream, '+', '-', 'COUNT', 1)[1][1]
-  -- Everything up to the offset is trimmed, so what an exclusive unit's mailbox has waits for it.
-  if slot == '' then return last, '1' end
+  -- What an exclusive unit is through with is trimmed, or stays because others read there too. An id below the offset
+  -- is for its read to tell.
+  if slot == '' then return last, last ~= offset and '1' or '0' end
   -- In a pool acknowledging deletes, so an entry above every pending one is for any slot, and the others are somebody's.
   local pool = redis.pcall('XPENDING', stream, 'pool')
   if pool.err or not pool[3] or id_key(last) > id_key(pool[3]) then return last, '1' end
