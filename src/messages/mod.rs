@@ -5,6 +5,7 @@
 //! | [`gap::CollectorMessage`] | `collector` | `gapless pause`, `resume`, `rescan`, `send` | Collector |
 //! | [`gap::DetectorMessage`] | `gap_detector` | Collector, `gapless blocks verify` | GapDetector |
 //! | [`gap::GapTask`] | `gap_fixer` (pool) | GapDetector, GapFixer (a remainder) | GapFixer |
+//! | [`log_order::WatcherMessage`] | `log_watcher` | `gapless pause`, `resume`, `rescan`, `send` | LogWatcher |
 //! | [`tally::FeederMessage`] | `feeder` | `gapless pause`, `resume`, `rescan`, `send` | the self-test's feeder |
 //! | [`tally::TallyMessage`] | `tally_N` | the self-test's feeder, `gapless send` | Tally |
 
@@ -14,5 +15,7 @@ pub mod gap;
 pub mod heights;
 pub mod level;
 pub mod line;
+pub mod log_file;
+pub mod log_order;
 pub mod tally;
 pub mod udm;

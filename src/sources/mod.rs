@@ -2,6 +2,7 @@
 
 pub mod cosmos;
 pub mod evm;
+pub mod files;
 pub mod hints;
 mod open;
 mod pool;

@@ -1,0 +1,104 @@
+//! Whether a file is, or holds, what a life has given: by its ends, its first bytes and the bytes before the place.
+
+use std::path::Path;
+
+use super::cursor::Cursor;
+use super::siblings::{Candidate, Candidates};
+use super::source::Source;
+use super::tail::Tail;
+
+/// Bytes at the end of a file that are compared with the same bytes of the one that it may be a copy of.
+const COMPARED_BYTES: usize = 4096;
+
+/// Seconds for which a file may be written to while its copy is complete and it is about to be truncated.
+pub(super) const COPY_SECONDS: i128 = 2;
+
+/// How much of a file has been given already by a life that is over; none if it is another file. A copy that was made
+/// before the life was truncated may hold less than was given; the last mark within it must stand in it.
+pub(super) fn known_end(tail: &Tail, source: &mut Source, is_truncated: bool) -> std::io::Result<Option<u64>> {
+    if Cursor::holds(source, tail.cursor.offset, tail.cursor.marker())? {
+        return Ok(Some(tail.cursor.offset));
+    }
+    if !is_truncated {
+        return Ok(None);
+    }
+    let end = source.end()?;
+    let within = tail.trail.iter().copied().filter(|(offset, _)| *offset <= end).max();
+    Ok(match within {
+        Some((offset, marker)) if end <= tail.cursor.offset && Cursor::holds(source, offset, marker)? => Some(end),
+        _ => None,
+    })
+}
+
+/// Whether a file, packed or not, holds the same as an open one, as far as their sizes and ends show.
+pub(super) fn holds_all_of(original: &mut Tail, path: &Path) -> bool {
+    let Some(source) = &mut original.source else { return false };
+    let Ok(mut copy) = Source::open(path) else { return false };
+    let mut compare = || -> std::io::Result<bool> {
+        let end = source.end()?;
+        let from = end.saturating_sub(COMPARED_BYTES as u64);
+        Ok(end > 0 && copy.end()? == end && source.bytes(from, COMPARED_BYTES)? == copy.bytes(from, COMPARED_BYTES)?)
+    };
+    compare().unwrap_or(false)
+}
+
+/// Whether a file of this size holds the bytes of an open one, as far as its end shows.
+pub(super) fn holds_the_same(original: &mut Tail, path: &Path, size: u64) -> bool {
+    let Some(source) = &mut original.source else { return false };
+    let from = size.saturating_sub(COMPARED_BYTES as u64);
+    let len = usize::try_from(size - from).unwrap_or(COMPARED_BYTES);
+    let mut copy = match Source::open(path) {
+        Ok(copy) if copy.packing().is_none() => copy,
+        _ => return false,
+    };
+    let mut same = |offset: u64, len: usize| {
+        let (own, other) = (source.bytes(offset, len), copy.bytes(offset, len));
+        own.ok().zip(other.ok()).is_some_and(|(own, other)| own == other && other.len() == len)
+    };
+    same(0, len) && same(from, len)
+}
+
+/// How near a candidate is: the file itself, its inode on another device, what rotation made of it, what stands under
+/// its name, anything.
+pub(super) fn rank(tail: &Tail, one: &Candidate) -> (u8, i128) {
+    let near = match one {
+        one if one.inode == tail.inode => 0,
+        one if one.inode.1 == tail.inode.1 => 1,
+        one if one.is_rotated => 2,
+        one if one.path == tail.path => 3,
+        _ => 4,
+    };
+    (near, one.mtime)
+}
+
+/// Whether a candidate can be what is looked for, before it is read: it was not changed last before the life was, its
+/// first bytes agree, and where nothing but its content speaks for it, more than one line of it is known.
+pub(super) fn may_hold(tail: &Tail, one: &Candidate, candidates: &mut Candidates) -> bool {
+    let seconds = |mtime: i128| mtime.div_euclid(1_000_000_000);
+    let near = rank(tail, one).0;
+    if near > 0 && seconds(one.mtime) + COPY_SECONDS < seconds(tail.sure_mtime) {
+        return false;
+    }
+    let Some(head) = candidates.head(one) else { return false };
+    tail.cursor.fits_head(head) && (near <= 2 || is_more_than_a_line(tail, head))
+}
+
+impl Tail {
+    /// Whether a file that begins like this may hold what this life, which is over, has given.
+    pub(super) fn may_be_held_by(&self, one: &Candidate, head: &[u8]) -> bool {
+        self.id.is_some()
+            && (self.source.is_none() || self.rotated.is_some())
+            && self.inode != one.inode
+            && self.cursor.fits_begin(head)
+    }
+}
+
+/// Whether more than the first line was read: files that all begin with one header are told apart.
+pub(super) fn is_more_than_a_line(tail: &Tail, head: &[u8]) -> bool {
+    memchr::memchr(b'\n', head).is_none_or(|end| tail.cursor.offset > end as u64 + 1)
+}
+
+/// Whether a file holds what was read. Of a packed one only the first bytes are compared: the rest when it is unpacked.
+pub(super) fn agrees(cursor: &mut Cursor, source: &mut Source) -> std::io::Result<bool> {
+    if source.packing().is_some() { cursor.agrees_at_head(source) } else { cursor.agrees(source) }
+}

@@ -1,0 +1,175 @@
+//! Where the rest of a file may be: names that rotation gives, and files that may hold it.
+
+use std::collections::HashMap;
+use std::ffi::{OsStr, OsString};
+use std::fs;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::os::unix::fs::{DirEntryExt, MetadataExt};
+use std::path::{Path, PathBuf};
+
+use super::globs::{ENTRIES_MAX, Globs, Inode, Seen, mtime_of};
+use super::source::Source;
+use crate::messages::log_file::HEAD_BYTES_MAX;
+
+/// A file that may hold the rest of another.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Candidate {
+    pub path: PathBuf,
+    pub inode: Inode,
+    pub size: u64,
+    pub mtime: i128,
+    /// Its name is one that rotation gives, or it lies where rotated files are said to lie.
+    pub is_rotated: bool,
+}
+
+/// Whether `other` is a name that rotation gives to the file `name` in the same folder: a number, a date or `old` in it,
+/// packed or not (`a.log.1`, `a.log-20240131.gz`, `a-2024-01-31.log`, `a.1.log`, `a.log.old`).
+pub(super) fn is_rotated_name(name: &OsStr, other: &OsStr) -> bool {
+    let (name, other) = (name.as_bytes(), other.as_bytes());
+    let behind = |stem: &[u8]| other.strip_prefix(stem).is_some_and(is_rotation);
+    let dot = name.iter().rposition(|b| *b == b'.').filter(|at| *at > 0);
+    behind(name) || dot.is_some_and(|at| behind(&name[..at]) && mentions(&other[at..], &name[at..]))
+}
+
+fn is_rotation(rest: &[u8]) -> bool {
+    let Some((separator, rest)) = rest.split_first() else { return false };
+    let is_word = |word: &[u8]| rest == word || rest.strip_prefix(word).is_some_and(|more| more.first() == Some(&b'.'));
+    matches!(separator, b'.' | b'-' | b'_' | b'~' | b'@')
+        && (rest.first().is_some_and(u8::is_ascii_digit)
+            || [&b"old"[..], b"prev", b"last", b"bak", b"gz", b"zst"].into_iter().any(is_word))
+}
+
+/// The name that a rotated file had before, if `is_followed` knows one: the shortest of which rotation gives this one.
+pub(super) fn home_of(path: &Path, is_followed: impl Fn(&Path) -> bool) -> Option<PathBuf> {
+    let name = path.file_name()?;
+    let bytes = name.as_bytes();
+    let unpacked = [&b".gz"[..], b".zst"].into_iter().find_map(|end| bytes.strip_suffix(end)).unwrap_or(bytes);
+    let extension = unpacked.iter().rposition(|b| *b == b'.').map_or(&[][..], |at| &unpacked[at..]);
+    let cuts = (1..bytes.len()).filter(|at| matches!(bytes[*at], b'.' | b'-' | b'_' | b'~' | b'@'));
+    cuts.flat_map(|at| [bytes[..at].to_vec(), [&bytes[..at], extension].concat()])
+        .map(OsString::from_vec)
+        .filter(|home| is_rotated_name(home, name))
+        .map(|home| path.with_file_name(home))
+        .find(|home| is_followed(home))
+}
+
+/// What a rotated name says of its age, older first: small numbers count backwards, dates forwards.
+fn age_of(name: &OsStr, other: &OsStr) -> i64 {
+    let common = name.as_bytes().iter().zip(other.as_bytes()).take_while(|(a, b)| a == b).count();
+    let digits =
+        other.as_bytes()[common..].iter().skip_while(|b| !b.is_ascii_digit()).take_while(|b| b.is_ascii_digit());
+    let number = digits.take(15).fold(0_i64, |number, digit| number * 10 + i64::from(digit - b'0'));
+    if number < 10_000 { -number } else { number }
+}
+
+/// Whether the extension still stands in the name.
+fn mentions(rest: &[u8], extension: &[u8]) -> bool {
+    memchr::memmem::find(rest, extension).is_some_and(|at| matches!(rest.get(at + extension.len()), None | Some(b'.')))
+}
+
+/// Files that may hold the rest of others, looked at once within one look at the world.
+#[derive(Debug, Default)]
+pub(super) struct Candidates {
+    folders: HashMap<PathBuf, Vec<Candidate>>,
+    elsewhere: Option<Vec<Candidate>>,
+    heads: HashMap<Inode, Option<Vec<u8>>>,
+}
+
+impl Candidates {
+    /// Files beside `path` that rotation may have made of it, those in the places for rotated files that are named like
+    /// it, and whatever carries one of these inodes.
+    pub(super) fn beside(&mut self, path: &Path, inodes: &[u64], rotated: &Globs) -> Vec<Candidate> {
+        let Some(name) = path.file_name() else { return Vec::new() };
+        let folder = path.parent().unwrap_or(Path::new("/"));
+        let elsewhere = self.elsewhere.get_or_insert_with(|| {
+            let found = rotated.find(&Globs::none());
+            found.files.iter().map(|(inode, seen)| candidate(*inode, seen, true)).collect()
+        });
+        let listed = self.folders.entry(folder.to_owned()).or_insert_with(|| list(folder));
+        let mut all: Vec<Candidate> = Vec::new();
+        for one in listed.iter().chain(elsewhere.iter()) {
+            let own_name = one.path.file_name().unwrap_or_default();
+            let is_like_it =
+                one.path != path && (is_rotated_name(name, own_name) || (one.is_rotated && own_name == name));
+            if is_like_it || inodes.contains(&one.inode.1) {
+                let mut one = one.clone();
+                one.is_rotated = is_like_it;
+                all.push(one);
+            }
+        }
+        // Oldest first; of files that changed within one tick of the file system the names tell.
+        all.sort_by_key(|one| (one.mtime, age_of(name, one.path.file_name().unwrap_or_default()), one.path.clone()));
+        all.dedup_by(|a, b| a.inode == b.inode);
+        all
+    }
+
+    /// The first (unpacked) bytes of a file; none if it cannot be read now.
+    pub(super) fn head(&mut self, one: &Candidate) -> Option<&[u8]> {
+        let read = || Source::open(&one.path).and_then(|mut source| source.bytes(0, HEAD_BYTES_MAX)).ok();
+        self.heads.entry(one.inode).or_insert_with(read).as_deref()
+    }
+}
+
+/// A file of a look at the world.
+pub(super) fn candidate(inode: Inode, seen: &Seen, is_rotated: bool) -> Candidate {
+    Candidate { path: seen.paths[0].clone(), inode, size: seen.size, mtime: seen.mtime, is_rotated }
+}
+
+/// The regular files of a folder. One that cannot be read has none.
+fn list(folder: &Path) -> Vec<Candidate> {
+    let Ok(entries) = fs::read_dir(folder) else { return Vec::new() };
+    let mut all = Vec::new();
+    for entry in entries.flatten().take(ENTRIES_MAX) {
+        let Ok(meta) = entry.metadata() else { continue };
+        if meta.is_file() && entry.ino() == meta.ino() {
+            let inode = (meta.dev(), meta.ino());
+            all.push(Candidate {
+                path: entry.path(),
+                inode,
+                size: meta.len(),
+                mtime: mtime_of(&meta),
+                is_rotated: false,
+            });
+        }
+    }
+    all
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_that_rotation_gives_are_known_and_others_are_not() {
+        let is = |name: &str, other: &str| is_rotated_name(OsStr::new(name), OsStr::new(other));
+        for other in [
+            "app.log.1",
+            "app.log.12.gz",
+            "app.log-20240131",
+            "app.log-20240131.zst",
+            "app.log.2024-01-31",
+            "app.log.old",
+            "app.log.1.zst",
+            "app-20240131.log",
+            "app.1.log",
+            "app-2024-01-31.log.gz",
+            "app.log.gz",
+            "app.log_3",
+        ] {
+            assert!(is("app.log", other), "{other}");
+        }
+        for other in
+            ["app.log", "app.logs", "app-error.log", "app.log.audit", "app1.log", "bapp.log.1", "app.1.txt", "app"]
+        {
+            assert!(!is("app.log", other), "{other}");
+        }
+        let home = |path: &str| home_of(Path::new(path), |home| home == Path::new("/l/app.log"));
+        for path in
+            ["/l/app.log.1", "/l/app.log.1.gz", "/l/app-20240131.log", "/l/app.1.log.zst", "/l/app.log-2024-01-31"]
+        {
+            assert_eq!(home(path), Some("/l/app.log".into()), "{path}");
+        }
+        assert_eq!((home("/l/app.log"), home("/l/other.log.1"), home("/m/app.log.1")), (None, None, None));
+        assert!(is("syslog", "syslog.1") && !is("syslog", "syslog-ng"));
+    }
+}

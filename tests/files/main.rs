@@ -1,0 +1,6 @@
+//! Log files followed through everything that may happen to them: real files, a clock that the test turns, and the
+//! truth computed from what was written.
+
+mod random;
+mod situations;
+mod world;
