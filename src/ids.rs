@@ -11,18 +11,21 @@ use serde::{Deserialize, Serialize};
 pub enum Kind {
     /// Follows a blockchain and repairs its gaps.
     Blocks,
+    /// Follows log files; each complete line is in Redis exactly once.
+    Logs,
     /// Passes numbered messages through the whole runtime; proves it, collects nothing.
     Selftest,
 }
 
 impl Kind {
     /// Every kind, in the order of the documentation.
-    pub const ALL: [Kind; 2] = [Kind::Blocks, Kind::Selftest];
+    pub const ALL: [Kind; 3] = [Kind::Blocks, Kind::Logs, Kind::Selftest];
 
     /// The word used in the configuration and in keys.
     pub fn as_str(self) -> &'static str {
         match self {
             Kind::Blocks => "blocks",
+            Kind::Logs => "logs",
             Kind::Selftest => "selftest",
         }
     }
@@ -69,14 +72,32 @@ pub fn is_name(text: &str) -> bool {
     (1..=64).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_')
 }
 
+/// Whether `text` may name a host: 1 to 64 of `A-Z a-z 0-9 . _ -`.
+pub fn is_host(text: &str) -> bool {
+    (1..=64).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-'))
+}
+
+/// The actor of one host, whose work lies on its disk: `log_watcher@web-3`.
+pub fn local_actor(actor: &str, host: &str) -> String {
+    format!("{actor}@{host}")
+}
+
+/// Whether `text` names an actor, of all hosts or of one.
+fn is_actor(text: &str) -> bool {
+    match text.split_once('@') {
+        None => is_name(text),
+        Some((actor, host)) => is_name(actor) && is_host(host),
+    }
+}
+
 /// What is leased: one actor of one pipeline, or one slot of its pool.
 ///
-/// Written `blocks.mainnet/collector` or `blocks.mainnet/gap_fixer/2`.
+/// Written `blocks.mainnet/collector`, `blocks.mainnet/gap_fixer/2` or `logs.web/log_watcher@web-3`.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct UnitId {
     /// The job it belongs to.
     pub pipeline: PipelineId,
-    /// The actor, as in its address: `collector`, `gap_fixer`.
+    /// The actor, as in its address: `collector`, `gap_fixer`, `log_watcher@web-3`.
     pub actor: String,
     /// The slot of a pool; none for an exclusive unit.
     pub slot: Option<u32>,
@@ -122,6 +143,19 @@ impl Address {
     pub fn new(pipeline: &PipelineId, actor: &str) -> Self {
         Self { pipeline: pipeline.clone(), actor: actor.to_owned() }
     }
+
+    /// The host that it belongs to, if its work lies on one.
+    pub fn host(&self) -> Option<&str> {
+        self.actor.split_once('@').map(|(_, host)| host)
+    }
+
+    /// Whether it is the same actor of the same pipeline, on whatever host.
+    pub fn is_of_all_hosts_of(&self, other: &Address) -> bool {
+        let actor = |address: &'_ Address| address.actor.split('@').next().unwrap_or_default().to_owned();
+        self.pipeline == other.pipeline
+            && self.host().is_some() == other.host().is_some()
+            && actor(self) == actor(other)
+    }
 }
 
 impl fmt::Display for Address {
@@ -138,7 +172,7 @@ impl FromStr for Address {
             || format!("`{text}` is no actor address; write KIND.NAME/ACTOR, for example blocks.mainnet/gap_fixer");
         let (pipeline, actor) = text.split_once('/').ok_or_else(fault)?;
         let pipeline = pipeline.parse().map_err(|_| fault())?;
-        if !is_name(actor) {
+        if !is_actor(actor) {
             return Err(fault());
         }
         Ok(Self { pipeline, actor: actor.to_owned() })
@@ -236,6 +270,10 @@ mod tests {
     fn names_that_would_need_escaping_are_refused() {
         for text in ["blocks", "blocks.", "blocks.Main", "blocks.a-b", "cows.main", "blocks.a{b}"] {
             assert!(text.parse::<PipelineId>().is_err(), "{text}");
+        }
+        assert!("logs.web/log_watcher@web-3.example".parse::<Address>().is_ok());
+        for text in ["logs.web/log_watcher@", "logs.web/log_watcher@a@b", "logs.web/@a", "logs.web/log_watcher@a{b}"] {
+            assert!(text.parse::<Address>().is_err(), "{text}");
         }
         assert!("blocks.main".parse::<Address>().is_err());
     }

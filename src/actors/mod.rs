@@ -8,6 +8,8 @@
 //!               | held and final
 //!               +-> Namer --> files by bare height    (where `bare_names` is set)
 //!
+//!  log files --> LogWatcher --> lines, table of files, channels
+//!
 //!  Feeder --[tally_N]--> Tally --> output        (the self-test)
 //! ```
 //!
@@ -18,6 +20,7 @@ pub mod collector;
 pub mod feeder;
 pub mod gap_detector;
 pub mod gap_fixer;
+pub mod log_watcher;
 pub mod namer;
 pub mod tally;
 pub mod turn;

@@ -18,6 +18,11 @@ impl Exit {
         Self(0)
     }
 
+    /// The worse of two: how a command ends that did several things.
+    pub fn worse(self, other: Self) -> Self {
+        Self(self.0.max(other.0))
+    }
+
     /// 1: a check found something missing or wrong; the check has printed what.
     pub fn found() -> Self {
         Self(1)

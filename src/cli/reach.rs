@@ -62,6 +62,7 @@ impl Reach {
     pub fn address(&self, text: &str) -> Result<Address, Exit> {
         let addresses = wiring::addresses(&self.settings);
         let found = addresses.iter().find(|address| address.to_string() == text).cloned();
+        let found = found.or_else(|| elsewhere(&addresses, text));
         found.ok_or_else(|| unknown("actor", text, addresses.iter().map(ToString::to_string)))
     }
 
@@ -76,8 +77,18 @@ impl Reach {
     pub fn unit(&self, text: &str) -> Result<UnitId, Exit> {
         let units = wiring::units(&self.settings);
         let found = units.iter().find(|unit| unit.to_string() == text).cloned();
+        let found = found.or_else(|| {
+            let address = elsewhere(&wiring::addresses(&self.settings), text)?;
+            Some(UnitId::exclusive(&address.pipeline, &address.actor))
+        });
         found.ok_or_else(|| unknown("unit", text, units.iter().map(ToString::to_string)))
     }
+}
+
+/// The actor that another host has of a pipeline where each host has one.
+fn elsewhere(addresses: &[Address], text: &str) -> Option<Address> {
+    let address: Address = text.parse().ok()?;
+    addresses.iter().any(|own| own.host().is_some() && address.is_of_all_hosts_of(own)).then_some(address)
 }
 
 fn no_managed(options: &StoreOptions) -> Option<String> {

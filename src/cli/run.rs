@@ -159,7 +159,8 @@ fn describe(settings: &Settings, only: &OnlyFilter) -> NodeInfo {
     NodeInfo {
         name: settings.node.name.clone(),
         incarnation: RandomId::new(),
-        host: supervisor::node::host_id(),
+        host: settings.node.host.clone(),
+        machine: machine(),
         pid: std::process::id(),
         release: env!("CARGO_PKG_VERSION").to_owned(),
         format: crate::store::format::newest(),
@@ -173,6 +174,13 @@ fn describe(settings: &Settings, only: &OnlyFilter) -> NodeInfo {
         unready: String::new(),
         configs: BTreeMap::new(),
     }
+}
+
+/// What tells two machines from each other that give themselves out as one host: this boot, and the name.
+fn machine() -> String {
+    let read = |path: &str| std::fs::read_to_string(path).unwrap_or_default();
+    let seen = read("/proc/sys/kernel/random/boot_id") + &read("/proc/sys/kernel/hostname");
+    blake3::hash(seen.as_bytes()).to_hex()[..16].to_owned()
 }
 
 /// The last node takes the managed server with it; a data set that nobody uses needs no server.

@@ -3,18 +3,20 @@
 use config::{Map, Value, ValueKind};
 
 use super::address;
+use super::logs;
 use super::pipelines;
 use super::redis::redis;
 use super::section::{Notes, Section};
 use super::seed_view;
 use super::settings::{LogFormat, LogSettings, MailboxSettings, NodeSettings, Settings, SupervisorSettings};
+use crate::ids::is_host;
 
 /// The tables of this version.
-const TABLES: [&str; 8] = ["redis", "node", "log", "supervisor", "mailbox", "defaults", "blocks", "selftest"];
+const TABLES: [&str; 9] = ["redis", "node", "log", "supervisor", "mailbox", "defaults", "blocks", "logs", "selftest"];
 /// The kinds whose defaults can be set.
-const KINDS: [&str; 2] = ["blocks", "selftest"];
+const KINDS: [&str; 3] = ["blocks", "logs", "selftest"];
 /// Kinds of pipelines that this version does not have.
-const LATER: [&str; 4] = ["firehose", "logs", "shards", "sync"];
+const LATER: [&str; 3] = ["firehose", "shards", "sync"];
 
 /// Reads everything; what is wrong stands in `notes` afterwards.
 pub(super) fn settings(mut merged: Map<String, Value>, notes: &mut Notes) -> Settings {
@@ -22,6 +24,7 @@ pub(super) fn settings(mut merged: Map<String, Value>, notes: &mut Notes) -> Set
     let mut defaults = table(merged.remove("defaults"), "defaults", notes);
     unknown_tables("defaults.", &defaults, &KINDS, notes);
     let blocks_defaults = table(defaults.remove("blocks"), pipelines::BLOCKS_DEFAULTS, notes);
+    let logs_defaults = table(defaults.remove("logs"), logs::LOGS_DEFAULTS, notes);
     let selftest_defaults = table(defaults.remove("selftest"), pipelines::SELFTEST_DEFAULTS, notes);
     let settings = Settings {
         redis: section(&mut merged, "redis", notes, redis),
@@ -30,6 +33,7 @@ pub(super) fn settings(mut merged: Map<String, Value>, notes: &mut Notes) -> Set
         supervisor: section(&mut merged, "supervisor", notes, supervisor),
         mailbox: section(&mut merged, "mailbox", notes, mailbox),
         blocks: pipelines::all_blocks(table(merged.remove("blocks"), "blocks", notes), blocks_defaults, notes),
+        logs: logs::all_logs(table(merged.remove("logs"), "logs", notes), logs_defaults, notes),
         selftest: pipelines::all_selftests(
             table(merged.remove("selftest"), "selftest", notes),
             selftest_defaults,
@@ -79,7 +83,7 @@ fn unknown_tables(prefix: &str, tables: &Map<String, Value>, known: &[&str], not
     for name in tables.keys().filter(|name| !known.contains(&name.as_str())) {
         let path = format!("{prefix}{name}");
         if LATER.contains(&name.as_str()) {
-            notes.fault(&path, "not in this version; it collects blocks, and selftest proves the runtime");
+            notes.fault(&path, "not in this version; it collects blocks and logs, and selftest proves the runtime");
         } else {
             notes.unknown(&path, "unknown table", known.iter().copied());
         }
@@ -89,6 +93,7 @@ fn unknown_tables(prefix: &str, tables: &Map<String, Value>, known: &[&str], not
 fn node(s: &mut Section<'_>) -> NodeSettings {
     NodeSettings {
         name: s.parsed("name", node_name).unwrap_or_default(),
+        host: s.parsed("host", node_host).unwrap_or_default(),
         http: s.parsed("http", address::listen).unwrap_or_default(),
         lease: s.seconds("lease_seconds", 1..=300),
         drain: s.seconds("drain_seconds", 1..=3600),
@@ -102,14 +107,27 @@ fn node(s: &mut Section<'_>) -> NodeSettings {
 
 fn node_name(text: &str) -> Result<String, String> {
     let name = if text.is_empty() { host_name() } else { text.to_owned() };
-    let fits = (1..=64).contains(&name.len())
-        && name.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-'));
-    match (fits, text.is_empty()) {
+    match (is_host(&name), text.is_empty()) {
         (true, _) => Ok(name),
         (false, true) => {
             Err("the host name cannot be used as it is; set one of 1 to 64 of A-Z a-z 0-9 . _ -".to_owned())
         }
         (false, false) => Err("must be 1 to 64 of A-Z a-z 0-9 . _ -".to_owned()),
+    }
+}
+
+/// What files that lie on this machine are filed under: what the system was installed with outlives a change of its name.
+fn node_host(text: &str) -> Result<String, String> {
+    if !text.is_empty() {
+        let what = "must be 1 to 64 of A-Z a-z 0-9 . _ -";
+        return is_host(text).then(|| text.to_owned()).ok_or_else(|| what.to_owned());
+    }
+    let id = std::fs::read_to_string("/etc/machine-id").map(|id| id.trim().to_owned()).unwrap_or_default();
+    let digest = |id: &str| blake3::hash(id.as_bytes()).to_hex()[..12].to_owned();
+    match (id.is_empty(), host_name()) {
+        (false, _) => Ok(digest(&id)),
+        (true, name) if is_host(&name) => Ok(name),
+        (true, _) => Err("neither /etc/machine-id nor the host name says which host this is; set one".to_owned()),
     }
 }
 

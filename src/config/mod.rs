@@ -7,6 +7,7 @@
 mod address;
 mod check;
 mod layers;
+mod logs;
 mod only;
 mod pipelines;
 mod redis;
@@ -19,6 +20,7 @@ mod suggest;
 
 use std::path::{Path, PathBuf};
 
+pub use logs::{Keep, LogStart, LogsSettings};
 pub use only::OnlyFilter;
 pub use redis_url::{HostPort, RedisUrl, Route};
 pub use report::ConfigReport;

@@ -50,7 +50,7 @@ pub(super) fn all_selftests(
     all("selftest", SELFTEST_DEFAULTS, tables, defaults, notes, selftest)
 }
 
-fn all<T>(
+pub(super) fn all<T>(
     kind: &str,
     defaults_path: &'static str,
     tables: Map<String, Value>,

@@ -9,6 +9,7 @@ use std::num::NonZeroU64;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use super::logs::LogsSettings;
 use super::redis_url::RedisUrl;
 use crate::ids::{Kind, PipelineId};
 use crate::messages::heights::Height;
@@ -28,6 +29,8 @@ pub struct Settings {
     pub mailbox: MailboxSettings,
     /// `[blocks.NAME]`, by name.
     pub blocks: BTreeMap<String, BlocksSettings>,
+    /// `[logs.NAME]`, by name.
+    pub logs: BTreeMap<String, LogsSettings>,
     /// `[selftest.NAME]`, by name.
     pub selftest: BTreeMap<String, SelftestSettings>,
 }
@@ -37,7 +40,8 @@ impl Settings {
     pub fn pipelines(&self) -> Vec<PipelineId> {
         let blocks = self.blocks.keys().map(|name| PipelineId::new(Kind::Blocks, name));
         let selftest = self.selftest.keys().map(|name| PipelineId::new(Kind::Selftest, name));
-        blocks.chain(selftest).collect()
+        let logs = self.logs.keys().map(|name| PipelineId::new(Kind::Logs, name));
+        blocks.chain(logs).chain(selftest).collect()
     }
 }
 
@@ -130,6 +134,8 @@ pub enum OnUnsafe {
 pub struct NodeSettings {
     /// Never empty: the host name where none was given.
     pub name: String,
+    /// Never empty: what this machine calls itself where none was given. What belongs to a host is held by its nodes alone.
+    pub host: String,
     /// Where the page, the API and the metrics listen; none = nowhere.
     pub http: Option<SocketAddr>,
     /// Life of a lease without renewal; whole seconds.

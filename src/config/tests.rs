@@ -45,14 +45,38 @@ fn every_fault_names_its_place_and_its_remedy() {
         (
             "[colour]",
             &[
-                "a.toml:1: colour: unknown table; known are redis, node, log, supervisor, mailbox, defaults, blocks, selftest",
+                "a.toml:1: colour: unknown table; known are redis, node, log, supervisor, mailbox, defaults, blocks, logs, selftest",
             ],
         ),
         ("[bloks.main]", &["a.toml:1: bloks: unknown table; did you mean `blocks`?"]),
-        ("[logs.web]", &["a.toml:1: logs: not in this version; it collects blocks, and selftest proves the runtime"]),
+        (
+            "[logs.web]",
+            &[
+                "a.toml:1: logs.web.paths: is not set; name at least one file or pattern, for example paths = [\"/var/log/nginx/*.log\"]",
+            ],
+        ),
+        (
+            "[logs.web]\npaths = [\"/a/[\", \"/b\", \"/b\"]\nrecord_start = \"(\"\nstart = \"now\"\nchannel_prefix = \"a b\"",
+            &[
+                "a.toml:2: logs.web.paths[0] = \"/a/[\": is no pattern: unclosed character class; missing ']'",
+                "a.toml:2: logs.web.paths[2] = \"/b\": stands in the list twice; drop one",
+                "a.toml:3: logs.web.record_start = \"(\": is no regular expression (unclosed group)",
+                "a.toml:4: logs.web.start = \"now\": must be \"beginning\", \"end\", or a time like \"2026-11-26T00:00:00Z\"",
+                "a.toml:5: logs.web.channel_prefix = \"a b\": must be at most 128 printable characters without spaces, or \"\" to publish nothing",
+            ],
+        ),
+        (
+            "[logs.web]\npaths = [\"/b\"]\nline_bytes_max = 8192\nbatch_bytes = 4096",
+            &[
+                "a.toml:3: logs.web.line_bytes_max = 8192: line_bytes_max must not be above batch_bytes: a commit holds whole lines",
+            ],
+        ),
+        ("[node]\nhost = \"a b\"", &["a.toml:2: node.host = \"a b\": must be 1 to 64 of A-Z a-z 0-9 . _ -"]),
         (
             "[defaults.sync]",
-            &["a.toml:1: defaults.sync: not in this version; it collects blocks, and selftest proves the runtime"],
+            &[
+                "a.toml:1: defaults.sync: not in this version; it collects blocks and logs, and selftest proves the runtime",
+            ],
         ),
         (
             "redis = 5",

@@ -235,7 +235,7 @@ async fn sum_up(
     let (waiting, dead) = mailboxes.fold((0, 0), |(waiting, dead), m| (waiting + m.waiting, dead + m.dead));
     let summary = match pipeline.kind {
         Kind::Blocks => blocks_summary(settings, store, link, pipeline).await?,
-        Kind::Selftest => None,
+        Kind::Logs | Kind::Selftest => None,
     };
     Ok(PipelineStatus {
         units: units.len(),

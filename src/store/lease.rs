@@ -168,6 +168,11 @@ impl Lease {
         self.lock().state.clone()
     }
 
+    /// Whether entries were delivered that are not acknowledged yet. After a commit, none means that none waited.
+    pub fn has_delivery(&self) -> bool {
+        self.lock().delivery.is_some()
+    }
+
     /// Whether nothing is left to do, ever: the slot is configured no more, and has nothing in hand after it looked.
     pub fn has_settled(&self) -> bool {
         self.mail == Mail::Owed && self.lock().delivery.is_none()

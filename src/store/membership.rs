@@ -21,6 +21,9 @@ pub struct NodeInfo {
     pub incarnation: RandomId,
     /// The id of its host: local units run only there.
     pub host: String,
+    /// Tells machines apart that give themselves out as one host; empty from releases that did not say.
+    #[serde(default)]
+    pub machine: String,
     /// Its process.
     pub pid: u32,
     /// The release that it runs.

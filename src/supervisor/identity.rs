@@ -7,7 +7,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::config::{BlocksSettings, ChainDialect, FinalityRule, SelftestSettings, Settings, Start};
+use crate::config::{BlocksSettings, ChainDialect, FinalityRule, LogsSettings, SelftestSettings, Settings, Start};
 use crate::ids::{Kind, PipelineId};
 use crate::store::identity::{Identity, StoredIdentity};
 use crate::store::membership::NodeInfo;
@@ -16,6 +16,7 @@ use crate::store::membership::NodeInfo;
 pub fn identity(settings: &Settings, pipeline: &PipelineId) -> Option<Identity> {
     match pipeline.kind {
         Kind::Blocks => settings.blocks.get(&pipeline.name).map(blocks),
+        Kind::Logs => settings.logs.get(&pipeline.name).map(logs),
         Kind::Selftest => settings.selftest.get(&pipeline.name).map(selftest),
     }
 }
@@ -49,6 +50,18 @@ fn blocks(section: &BlocksSettings) -> Identity {
         ("finality", finality.map(str::to_owned)),
         // Not here: `store` (its marker is compared already), `slots` (removed ones are drained), `compression` and
         // `bare_names` (both kinds of files are read, and names are a view), sizes, pauses and bounds (any mix works).
+    ];
+    named(keys)
+}
+
+fn logs(section: &LogsSettings) -> Identity {
+    let keys = [
+        // Who holds the place in a file: one node would read on for all hosts what the other reads for its own.
+        ("shared", section.shared.then(|| "true".to_owned())),
+        // Where a record begins: the next node goes on in the middle of what the one before had joined.
+        ("record_start", section.record_start.clone()),
+        // Not here: `paths` and `start` (hosts may differ; the place in a file that is known counts), the bounds of lines
+        // and batches, channels, and what is trimmed: any mix works.
     ];
     named(keys)
 }

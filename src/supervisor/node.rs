@@ -64,12 +64,6 @@ pub fn remembered(settings: &Settings, link: &Link) -> Result<Option<RandomId>, 
     Memory::new(&settings.node.state_dir, &link.options().address(), &settings.redis.prefix).read()
 }
 
-/// What tells this host from others: local units run only where their files are.
-pub fn host_id() -> String {
-    let read = |path: &str| fs::read_to_string(path).ok().map(|text| text.trim().to_owned()).filter(|t| !t.is_empty());
-    read("/etc/machine-id").or_else(|| read("/proc/sys/kernel/hostname")).unwrap_or_else(|| "unknown".to_owned())
-}
-
 /// Marks a pipeline as this cluster's. A pipeline that another cluster's id marks came with a copied data set.
 pub async fn mark(store: &Store, link: &Link, pipeline: &PipelineId) -> Result<(), StartError> {
     store.mark_pipeline(link, pipeline, store.accept_data_loss).await.map_err(StartError::from)

@@ -14,6 +14,7 @@ use prometheus_client::registry::{Registry, Unit};
 use super::blocks::BlocksMetrics;
 use super::chain::ChainMetrics;
 use super::endpoints::EndpointMetrics;
+use super::logs::LogMetrics;
 use crate::ids::{Kind, UnitId};
 
 /// Which actor of which pipeline.
@@ -191,6 +192,8 @@ pub struct Metrics {
     pub endpoints: EndpointMetrics,
     /// Figures of the chains whose heads are followed here.
     pub chain: ChainMetrics,
+    /// Figures of the log files that are followed here.
+    pub logs: LogMetrics,
 }
 
 fn commit_buckets() -> Histogram {
@@ -224,6 +227,7 @@ impl Metrics {
             starts_waiting: Gauge::default(),
             endpoints: EndpointMetrics::new(),
             chain: ChainMetrics::default(),
+            logs: LogMetrics::default(),
         };
         metrics.register();
         Arc::new(metrics)
@@ -257,6 +261,7 @@ impl Metrics {
         r.register("starts_waiting", "units that wait until others have started", self.starts_waiting.clone());
         self.endpoints.register(r);
         self.chain.register(r);
+        self.logs.register(r);
     }
 
     /// Shows the counters of a unit's rare events from the start: a rate over a counter that appears with its first

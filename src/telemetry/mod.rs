@@ -4,6 +4,7 @@ pub mod blocks;
 pub mod chain;
 pub mod endpoints;
 pub mod logging;
+pub mod logs;
 pub mod metrics;
 
 pub use logging::init_logging;

@@ -4,7 +4,7 @@ use clap::{ArgGroup, Args};
 use serde_json::json;
 
 use crate::actors::turn::rewind::{Rewound, Target};
-use crate::actors::{collector, feeder};
+use crate::actors::{collector, feeder, log_watcher};
 use crate::cli::ask;
 use crate::cli::exit::Exit;
 use crate::cli::output;
@@ -86,6 +86,11 @@ pub(super) async fn run(reach: &Reach, unit: &UnitId, args: &RewindArgs, as_json
 fn no_place(unit: &UnitId) -> Option<&'static str> {
     match (unit.pipeline.kind, unit.actor.as_str()) {
         (Kind::Blocks, "collector") | (Kind::Selftest, "feeder") => None,
+        (Kind::Logs, actor) if actor.split('@').next() == Some("log_watcher") => None,
+        (Kind::Logs, _) => Some(
+            "its place is that of the events that it wrote; to have lines again: gapless checkpoint rewind of the \
+             log_watcher",
+        ),
         (Kind::Blocks, "gap_detector") => Some(
             "it has no place in the chain, it looks at the held heights themselves; to have blocks judged again: \
              gapless blocks verify A..B, to have heights collected again: gapless checkpoint rewind of the collector",
@@ -104,6 +109,7 @@ fn no_place(unit: &UnitId) -> Option<&'static str> {
 fn plan(unit: &UnitId, state: &str, target: &Target, start: Height) -> Result<Rewound, String> {
     match unit.pipeline.kind {
         Kind::Blocks => collector::rewind(state, target, start),
+        Kind::Logs => log_watcher::rewind(state, target),
         Kind::Selftest => feeder::rewind(state, target),
     }
 }

@@ -1,6 +1,7 @@
 //! Which units a configuration has: one file a kind of pipeline.
 
 mod blocks;
+mod logs;
 mod selftest;
 
 use std::collections::BTreeMap;
@@ -12,6 +13,7 @@ use crate::config::{OnlyFilter, Settings};
 use crate::ids::{Address, Kind, PipelineId, UnitId};
 use crate::sinks::BlockFiles;
 use crate::store::lease::Mail;
+pub use logs::LOG_WATCHER;
 pub use selftest::{selftest, tally_name};
 
 /// How long an actor sleeps whose work comes by mail alone: bell and beat wake it, and this is a belt to the braces.
@@ -33,7 +35,8 @@ pub fn addresses(settings: &Settings) -> Vec<Address> {
             .map(|actor| Address::new(&pipeline, &actor))
             .collect::<Vec<_>>()
     });
-    blocks.chain(selftests).collect()
+    let logs = settings.logs.iter().map(|(name, section)| logs::watcher(name, section, &settings.node.host));
+    blocks.chain(logs).chain(selftests).collect()
 }
 
 /// The slots of each pool of the configuration, by `kind.name/actor`: what a node tells the others of its pools.
@@ -48,7 +51,7 @@ fn slots_of(settings: &Settings, address: &Address) -> u32 {
         Kind::Blocks if address.actor == "gap_fixer" => {
             settings.blocks.get(&address.pipeline.name).map_or(0, |blocks| blocks.slots)
         }
-        Kind::Blocks | Kind::Selftest => 0,
+        Kind::Blocks | Kind::Logs | Kind::Selftest => 0,
     }
 }
 
@@ -67,14 +70,19 @@ pub fn capacity(settings: &Settings, address: &Address) -> u64 {
         Kind::Blocks if address.actor == "gap_fixer" => {
             settings.blocks.get(&address.pipeline.name).map_or(settings.mailbox.capacity, |b| b.task_capacity)
         }
-        Kind::Blocks | Kind::Selftest => settings.mailbox.capacity,
+        Kind::Blocks | Kind::Logs | Kind::Selftest => settings.mailbox.capacity,
     }
 }
 
-/// The actor of a pipeline that reads its source, and takes the orders to pause, resume and rescan.
-pub fn source(pipeline: &PipelineId) -> Address {
+/// The actor of a pipeline that reads its source, and takes the orders to pause, resume and rescan; where each host has
+/// one, this host's.
+pub fn source(settings: &Settings, pipeline: &PipelineId) -> Address {
     let actor = match pipeline.kind {
         Kind::Blocks => "collector",
+        Kind::Logs => match settings.logs.get(&pipeline.name) {
+            Some(section) => return logs::watcher(&pipeline.name, section, &settings.node.host),
+            None => LOG_WATCHER,
+        },
         Kind::Selftest => "feeder",
     };
     Address::new(pipeline, actor)
@@ -89,5 +97,6 @@ pub fn specs(settings: &Settings, only: &OnlyFilter, stores: &BTreeMap<String, B
     let selftests = settings.selftest.iter().flat_map(|(name, section)| selftest(name, section, settings));
     let blocks = settings.blocks.iter().filter_map(|(name, section)| Some((name, section, stores.get(name)?)));
     let blocks = blocks.flat_map(|(name, section, files)| blocks::units(name, section, files, settings));
-    selftests.chain(blocks).filter(|spec| only.allows(&spec.id.pipeline, &spec.id.actor)).collect()
+    let logs = settings.logs.iter().flat_map(|(name, section)| logs::units(name, section, settings));
+    selftests.chain(blocks).chain(logs).filter(|spec| only.allows(&spec.id.pipeline, &spec.id.actor)).collect()
 }
