@@ -8,9 +8,12 @@ mod demo;
 mod desk;
 pub mod doctor;
 pub mod exit;
+mod logs;
 pub mod mailbox;
 mod manual;
 pub mod output;
+mod printer;
+mod progress;
 pub mod reach;
 pub mod run;
 pub mod send;
@@ -29,6 +32,7 @@ use clap::{Args, CommandFactory, Parser, Subcommand};
 use crate::config::{self, Overrides, Settings};
 use blocks::Blocks;
 use exit::Exit;
+use logs::Logs;
 
 /// Collects anything, misses nothing.
 #[derive(Debug, Parser)]
@@ -142,6 +146,9 @@ enum Configured {
     /// What a chain's store holds and lacks, and whether it is whole
     #[command(subcommand)]
     Blocks(Blocks),
+    /// How followed log files stand, and their lines as they come
+    #[command(subcommand)]
+    Logs(Logs),
 }
 
 #[derive(Debug, Args)]
@@ -222,7 +229,8 @@ fn useless(command: &Command, global: &Global) -> Option<(&'static str, &'static
             | Configured::Pause(_)
             | Configured::Resume(_)
             | Configured::Rescan(_)
-            | Configured::Blocks(_),
+            | Configured::Blocks(_)
+            | Configured::Logs(_),
         ) => (None, None, None),
     };
     let config = config.filter(|_| !global.config.is_empty()).map(|why| ("--config", why));
@@ -243,7 +251,8 @@ fn configured(command: Configured, global: &Global) -> Exit {
         | Configured::Pause(_)
         | Configured::Resume(_)
         | Configured::Rescan(_)
-        | Configured::Blocks(_) => (None, false),
+        | Configured::Blocks(_)
+        | Configured::Logs(_) => (None, false),
     };
     // Commands of people say what is wrong themselves, in one line; their log is for those who ask for it.
     let settings = match load(global, node_name, is_node || global.log_level.is_some()) {
@@ -267,6 +276,7 @@ fn configured(command: Configured, global: &Global) -> Exit {
         Configured::Rescan(args) => source::run(settings, &args, "rescan", json),
         Configured::Blocks(Blocks::OfPipeline(command)) => blocks::run(settings, json, command),
         Configured::Blocks(Blocks::Scan(args)) => blocks::scan::run(&args, json),
+        Configured::Logs(command) => logs::run(settings, json, &command),
     }
 }
 

@@ -18,6 +18,16 @@ impl Signals {
         Self::all(&[SignalKind::terminate(), SignalKind::interrupt(), SignalKind::hangup(), SignalKind::quit()])
     }
 
+    /// SIGINT alone: Ctrl-C.
+    pub fn interrupt() -> std::io::Result<Self> {
+        Self::all(&[SignalKind::interrupt()])
+    }
+
+    /// SIGTERM alone.
+    pub fn terminate() -> std::io::Result<Self> {
+        Self::all(&[SignalKind::terminate()])
+    }
+
     fn all(kinds: &[SignalKind]) -> std::io::Result<Self> {
         kinds.iter().map(|kind| signal(*kind)).collect::<std::io::Result<_>>().map(Self)
     }

@@ -1,48 +1,20 @@
 //! `gapless status --watch`: the status again and again, as plain text or as one JSON document a line.
 
-use std::future::pending;
-use std::io::{self, ErrorKind, Write};
-use std::os::fd::AsFd;
+use std::io::ErrorKind;
 use std::time::Duration;
 
 use jiff::{Timestamp, Unit};
-use tokio::io::Interest;
-use tokio::net::unix::pipe;
-use tokio::sync::{mpsc, oneshot};
 use tokio::time::MissedTickBehavior;
 
 use super::exit::{self, Exit};
 use super::output::Paint;
+use super::printer::{Printer, closed};
 use super::reach::Reach;
 use super::signals::Signals;
 use super::status;
 use crate::config::Settings;
 use crate::http::status::Status;
 use crate::store::StoreError;
-
-/// Writes to standard output on a thread of its own: a reader that rests must not keep signals from being obeyed.
-struct Printer(mpsc::Sender<(String, oneshot::Sender<io::Result<()>>)>);
-
-impl Printer {
-    fn start() -> io::Result<Self> {
-        let (sender, mut receiver) = mpsc::channel::<(String, oneshot::Sender<io::Result<()>>)>(1);
-        std::thread::Builder::new().name("printer".to_owned()).spawn(move || {
-            while let Some((text, done)) = receiver.blocking_recv() {
-                let mut out = io::stdout().lock();
-                // Whoever asked may have ended meanwhile.
-                let _ = done.send(out.write_all(text.as_bytes()).and_then(|()| out.flush()));
-            }
-        })?;
-        Ok(Self(sender))
-    }
-
-    async fn print(&self, text: String) -> io::Result<()> {
-        let (done, written) = oneshot::channel();
-        let gone = |_| io::Error::other("its writer has ended");
-        self.0.send((text, done)).await.map_err(|_| gone(()))?;
-        written.await.map_err(|_| gone(()))?
-    }
-}
 
 /// Repeats until SIGTERM, SIGINT, or the reader closes the pipe: 0 then.
 pub fn run(settings: Settings, every: Duration, json: bool) -> Exit {
@@ -81,7 +53,7 @@ async fn repeat(reach: &Reach, every: Duration, json: bool, printer: &Printer) -
             Err(_) if std::mem::replace(&mut away, true) => continue,
             Err(error) => no_picture(&error, json),
         };
-        match printer.print(text).await {
+        match printer.print(text.into_bytes()).await {
             Ok(()) => {}
             Err(error) if error.kind() == ErrorKind::BrokenPipe => return Exit::good(),
             Err(error) => return Exit::usage(&format!("cannot write to standard output: {error}")),
@@ -118,15 +90,4 @@ fn no_picture(error: &StoreError, json: bool) -> String {
 fn stamp() -> String {
     let now = Timestamp::now();
     now.round(Unit::Second).unwrap_or(now).to_string()
-}
-
-/// Waits until nobody can read standard output any more, so that a long interval does not outlive its reader. Files
-/// and others that cannot be watched never close.
-async fn closed() {
-    // Unchecked also means that it stays as it is, where writing waits for the reader.
-    let out = io::stdout().as_fd().try_clone_to_owned().and_then(pipe::Sender::from_owned_fd_unchecked);
-    let Ok(out) = out else { return pending().await };
-    if out.ready(Interest::ERROR).await.is_err() {
-        pending().await
-    }
 }

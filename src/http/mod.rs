@@ -6,6 +6,7 @@
 pub mod blocks;
 pub mod guard;
 pub mod health;
+pub mod logs;
 pub mod status;
 pub mod units;
 

@@ -6,6 +6,7 @@ use futures_util::stream::{self, StreamExt, TryStreamExt};
 use serde::Serialize;
 
 use super::blocks::blocks_summary;
+use super::logs::logs_summary;
 use super::units::{self, UnitStatus};
 use crate::config::Settings;
 use crate::ids::{Address, Kind, PipelineId, UnitId};
@@ -145,7 +146,8 @@ pub async fn gather(settings: &Settings, store: &Store, link: &Link) -> Result<S
     let mailboxes = mailboxes(settings, store, link, &known, time_ms).await?;
     let mut pipelines = Vec::new();
     for pipeline in pipelines_of(settings, &known) {
-        pipelines.push(sum_up(settings, store, link, &pipeline, &units, &mailboxes).await?);
+        let summary = summary(settings, store, link, &pipeline, (&nodes, time_ms)).await?;
+        pipelines.push(sum_up(&pipeline, &units, &mailboxes, summary));
     }
     let nodes = nodes.iter().map(|node| node_status(node, &units, time_ms)).collect();
     Ok(Status { time_ms, redis: redis(store, link).await?, nodes, pipelines, units, mailboxes })
@@ -220,24 +222,33 @@ fn pipelines_of(settings: &Settings, known: &[UnitId]) -> Vec<PipelineId> {
     pipelines
 }
 
-async fn sum_up(
+/// What a pipeline of this kind says beside its units and mailboxes.
+async fn summary(
     settings: &Settings,
     store: &Store,
     link: &Link,
     pipeline: &PipelineId,
+    now: (&[NodeInfo], u64),
+) -> Result<Option<Summary>, StoreError> {
+    match pipeline.kind {
+        Kind::Blocks => blocks_summary(settings, store, link, pipeline).await,
+        Kind::Logs => logs_summary(settings, store, link, pipeline, now).await,
+        Kind::Selftest => Ok(None),
+    }
+}
+
+fn sum_up(
+    pipeline: &PipelineId,
     units: &[UnitStatus],
     mailboxes: &[MailboxStatus],
-) -> Result<PipelineStatus, StoreError> {
+    summary: Option<Summary>,
+) -> PipelineStatus {
     let name = pipeline.to_string();
     let units: Vec<&UnitStatus> = units.iter().filter(|unit| unit.pipeline == name).collect();
     let inside = format!("{name}/");
     let mailboxes = mailboxes.iter().filter(|mailbox| mailbox.mailbox.starts_with(&inside));
     let (waiting, dead) = mailboxes.fold((0, 0), |(waiting, dead), m| (waiting + m.waiting, dead + m.dead));
-    let summary = match pipeline.kind {
-        Kind::Blocks => blocks_summary(settings, store, link, pipeline).await?,
-        Kind::Logs | Kind::Selftest => None,
-    };
-    Ok(PipelineStatus {
+    PipelineStatus {
         units: units.len(),
         held: units.iter().filter(|unit| unit.is_held()).count(),
         failed: units.iter().filter(|unit| unit.has_failed()).count(),
@@ -245,7 +256,7 @@ async fn sum_up(
         waiting,
         dead,
         summary,
-    })
+    }
 }
 
 fn node_status(node: &NodeInfo, units: &[UnitStatus], time_ms: u64) -> NodeStatus {

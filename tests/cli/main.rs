@@ -12,6 +12,8 @@ mod docs;
 mod gives_up;
 mod http;
 mod letters;
+mod logs;
+mod logs_follow;
 mod mailboxes;
 mod manual;
 #[path = "../pipeline/oracle.rs"]

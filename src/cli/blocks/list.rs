@@ -3,9 +3,9 @@
 use serde_json::{Value, json};
 
 use super::index::Index;
-use super::progress::Progress;
 use super::{Chosen, Desk, Exit, show};
 use crate::cli::output::{self, Side, Table};
+use crate::cli::progress::Progress;
 use crate::cli::words::{self, count, grouped};
 use crate::messages::block::{BlockHash, Piece};
 use crate::messages::heights::{Height, HeightRange};

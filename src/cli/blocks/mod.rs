@@ -3,7 +3,6 @@
 mod index;
 mod list;
 mod orders;
-mod progress;
 pub mod scan;
 mod scan_names;
 mod show;

@@ -6,10 +6,10 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 use serde_json::json;
 
-use super::progress::Progress;
 use super::scan_names::{Name, judge};
 use super::{Exit, height};
 use crate::cli::output;
+use crate::cli::progress::Progress;
 use crate::cli::words::{count, grouped, heights, plain};
 use crate::messages::heights::{Height, HeightRange, HeightSet};
 

@@ -4,9 +4,9 @@ use serde_json::json;
 
 use super::index::Index;
 use super::orders;
-use super::progress::Progress;
 use super::{Chosen, Desk, Exit, fault};
 use crate::cli::output;
+use crate::cli::progress::Progress;
 use crate::cli::words::{grouped, heights};
 use crate::messages::block::{BlockHash, Piece};
 use crate::messages::gap::DetectorMessage;

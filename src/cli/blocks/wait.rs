@@ -5,8 +5,8 @@ use std::time::{Duration, Instant};
 use serde_json::json;
 
 use super::index::Index;
-use super::progress::Progress;
 use super::{Chosen, Desk, Exit};
+use crate::cli::progress::Progress;
 use crate::cli::words::{self, grouped, heights};
 use crate::messages::heights::HeightRange;
 

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
-use crate::cli::words::grouped;
+use super::words::grouped;
 
 /// Pause between two plain lines: short commands print none.
 const LINES_EVERY: Duration = Duration::from_secs(10);

@@ -1,0 +1,130 @@
+//! A line of the stream as people and programs read it.
+
+use std::path::Path;
+
+use serde::Serialize;
+
+use crate::messages::line::LineId;
+use crate::store::Entry;
+
+/// Levels that say that something is wrong, and that it may become so.
+const BAD: [&str; 10] = ["FATAL", "CRITICAL", "CRIT", "ALERT", "EMERG", "EMERGENCY", "PANIC", "ERROR", "ERR", "SEVERE"];
+const DOUBTFUL: [&str; 2] = ["WARN", "WARNING"];
+const CHATTER: [&str; 6] = ["DEBUG", "TRACE", "FINE", "FINER", "FINEST", "VERBOSE"];
+
+/// One entry of the stream, taken apart.
+pub(super) struct Shown<'a> {
+    pub entry: &'a Entry,
+    /// None where it is no line of ours.
+    pub id: Option<LineId>,
+    /// Where its file was last seen, if that is known and was asked for.
+    pub path: Option<&'a Path>,
+}
+
+/// The level of an entry; empty where there is none.
+pub(super) fn level(entry: &Entry) -> &str {
+    entry.field("l").and_then(|level| std::str::from_utf8(level).ok()).unwrap_or_default()
+}
+
+#[derive(Serialize)]
+struct Document<'a> {
+    entry: String,
+    id: Option<String>,
+    file: Option<String>,
+    level: &'a str,
+    line: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    part: Option<&'a str>,
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    base64: bool,
+}
+
+impl Shown<'_> {
+    fn bytes(&self) -> &[u8] {
+        self.entry.field("d").unwrap_or_default()
+    }
+
+    /// One JSON object, in a line.
+    pub fn json(&self, out: &mut Vec<u8>) {
+        let text = std::str::from_utf8(self.bytes());
+        let line = match text {
+            Ok(text) => text.to_owned(),
+            Err(_) => base64::Engine::encode(&base64::engine::general_purpose::STANDARD, self.bytes()),
+        };
+        let document = Document {
+            entry: self.entry.id.to_string(),
+            id: self.id.as_ref().map(ToString::to_string),
+            file: self.path.map(|path| path.display().to_string()),
+            level: level(self.entry),
+            line,
+            part: self.entry.field("p").and_then(|part| std::str::from_utf8(part).ok()),
+            base64: text.is_err(),
+        };
+        // Texts and numbers always become JSON.
+        let _ = serde_json::to_writer(&mut *out, &document);
+        out.push(b'\n');
+    }
+
+    /// The line's bytes as they are.
+    pub fn raw(&self, out: &mut Vec<u8>) {
+        out.extend_from_slice(self.bytes());
+        out.push(b'\n');
+    }
+
+    /// For a terminal: coloured where that is wanted, and without anything that could move its cursor.
+    pub fn terminal(&self, is_coloured: bool, out: &mut Vec<u8>) {
+        let text = String::from_utf8_lossy(self.bytes());
+        let text: String =
+            text.chars().map(|c| if c.is_control() && !matches!(c, '\t' | '\n') { '.' } else { c }).collect();
+        match colour(level(self.entry)).filter(|_| is_coloured) {
+            Some(code) => out.extend_from_slice(format!("\u{1b}[{code}m{text}\u{1b}[0m\n").as_bytes()),
+            None => out.extend_from_slice(format!("{text}\n").as_bytes()),
+        }
+    }
+}
+
+fn colour(level: &str) -> Option<&'static str> {
+    match level {
+        level if BAD.contains(&level) => Some("31"),
+        level if DOUBTFUL.contains(&level) => Some("33"),
+        level if CHATTER.contains(&level) => Some("2"),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ids::EntryId;
+
+    fn entry(fields: &[(&str, &[u8])]) -> Entry {
+        let fields = fields.iter().map(|(name, value)| (name.as_bytes().to_vec(), value.to_vec())).collect();
+        Entry { id: EntryId { ms: 5, seq: 1 }, fields }
+    }
+
+    fn printed(entry: &Entry, how: impl Fn(&Shown<'_>, &mut Vec<u8>)) -> String {
+        let id = entry.text("i").and_then(|id| id.parse().ok());
+        let mut out = Vec::new();
+        how(&Shown { entry, id, path: Some(Path::new("/l/a.log")) }, &mut out);
+        String::from_utf8(out).expect("text")
+    }
+
+    #[test]
+    fn a_line_is_printed_for_each_kind_of_reader() {
+        let id = b"9c1185a5c5e9fc54-3a1f-0:7".as_slice();
+        let line = entry(&[("i", id), ("l", b"ERROR"), ("d", b"b\x1b[2Jad\t\"x\"")]);
+        assert_eq!(
+            printed(&line, |shown, out| shown.json(out)),
+            "{\"entry\":\"5-1\",\"id\":\"9c1185a5c5e9fc54-3a1f-0:7\",\"file\":\"/l/a.log\",\"level\":\"ERROR\",\
+             \"line\":\"b\\u001b[2Jad\\t\\\"x\\\"\"}\n"
+        );
+        assert_eq!(printed(&line, |shown, out| shown.raw(out)), "b\u{1b}[2Jad\t\"x\"\n");
+        assert_eq!(printed(&line, |shown, out| shown.terminal(true, out)), "\u{1b}[31mb.[2Jad\t\"x\"\u{1b}[0m\n");
+        assert_eq!(printed(&line, |shown, out| shown.terminal(false, out)), "b.[2Jad\t\"x\"\n");
+        let foreign = entry(&[("i", id), ("l", b"INFO"), ("d", b"\xff"), ("p", b"cut")]);
+        let json = printed(&foreign, |shown, out| shown.json(out));
+        assert!(json.ends_with("\"level\":\"INFO\",\"line\":\"/w==\",\"part\":\"cut\",\"base64\":true}\n"), "{json}");
+        let stranger = printed(&entry(&[("x", b"y")]), |shown, out| shown.json(out));
+        assert!(stranger.starts_with("{\"entry\":\"5-1\",\"id\":null,"), "{stranger}");
+    }
+}
