@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use clap::Args;
 
+use super::pages::{PAGE_FIRST, next_page};
 use super::paths::{self, PathGlob, Paths};
 use super::print::{self, Shown};
 use super::{Chosen, Desk, Exit, Which};
@@ -24,12 +25,6 @@ use crate::store::link::{Class, Link, Patience};
 use crate::store::output::{Begin, GroupReader};
 use crate::store::{Entry, StoreError};
 
-/// Bytes of lines that one page is to hold, about.
-const PAGE_BYTES: usize = 1 << 20;
-/// Entries of the first page, before it is known how long lines are.
-const PAGE_FIRST: u32 = 32;
-/// Most entries of a page.
-const PAGE_MAX: u32 = 1000;
 /// How long one request tries before it is said that Redis is away.
 const PATIENCE: Duration = Duration::from_secs(1);
 /// Most letters of the name of a group or of a consumer.
@@ -365,31 +360,9 @@ impl<'a> Follower<'a> {
     }
 }
 
-/// The size of the next page, from the length of lines in this one.
-fn next_page(page: u32, entries: &[Entry]) -> u32 {
-    let bytes: usize = entries.iter().map(Entry::bytes).sum();
-    let Some(each) = bytes.checked_div(entries.len()) else { return page };
-    let fits = u32::try_from(PAGE_BYTES / each.max(1)).unwrap_or(PAGE_MAX);
-    // One page of short lines says little of the next.
-    fits.clamp(1, PAGE_MAX).min(page.saturating_mul(4))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn pages_of_long_lines_are_short() {
-        let page = |count: usize, bytes: usize| {
-            let fields = vec![(b"d".to_vec(), vec![b'x'; bytes - 1])];
-            vec![Entry { id: EntryId::ZERO, fields }; count]
-        };
-        assert_eq!(next_page(32, &page(10, 100)), 128, "not at once");
-        assert_eq!(next_page(512, &page(10, 100)), PAGE_MAX);
-        assert_eq!(next_page(32, &page(2, 256 * 1024)), 4);
-        assert_eq!(next_page(32, &page(1, 2 << 20)), 1);
-        assert_eq!(next_page(32, &[]), 32);
-    }
 
     #[test]
     fn a_beginning_is_a_word_or_an_entry() {

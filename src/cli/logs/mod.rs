@@ -1,9 +1,11 @@
 //! `gapless logs`: how followed files stand, their lines as they come, and whether the stream holds them all.
 
 mod follow;
+mod pages;
 mod paths;
 mod print;
 mod status;
+mod verify;
 
 use clap::{Args, Subcommand};
 
@@ -34,12 +36,24 @@ pub enum Logs {
         come twice (under the same id) where the command died before it could say that it was printed. Ends with 0 when \
         its reader goes away or on SIGTERM, with 130 on Ctrl-C; while Redis is away it waits.")]
     Follow(follow::FollowArgs),
+    /// Read files and rotated files again and compare them with the stream; exit 1 names what is missing or wrong
+    #[command(after_help = "Examples:\n  gapless logs verify\n  \
+        gapless logs verify --file '/var/log/nginx/*' --json | jq '.found[].id'\n\n\
+        Says what it could not judge: what left the stream, files that are gone, files of other hosts. Nodes may go on \
+        meanwhile. It changes nothing.")]
+    Verify {
+        #[command(flatten)]
+        which: Which,
+        /// Only files whose path matches; without a slash, whose name does
+        #[arg(long, value_name = "GLOB", value_parser = paths::glob)]
+        file: Option<paths::PathGlob>,
+    },
 }
 
 impl Logs {
     fn which(&self) -> &Which {
         match self {
-            Self::Status { which, .. } => which,
+            Self::Status { which, .. } | Self::Verify { which, .. } => which,
             Self::Follow(args) => args.which(),
         }
     }
@@ -73,6 +87,7 @@ pub fn run(settings: Settings, json: bool, command: &Logs) -> Exit {
     match command {
         Logs::Status { all, .. } => reach::block_on(status::run(&desk, &chosen, *all)),
         Logs::Follow(args) => follow::run(desk, &chosen[0], args),
+        Logs::Verify { file, .. } => reach::block_on(verify::run(&desk, &chosen[0], file.as_ref())),
     }
 }
 

@@ -13,6 +13,7 @@
 //! | `source`, `packed` | the bytes: of a file, or of its packed copy |
 //! | `split` | bytes to records |
 //! | `globs`, `hints` | patterns of paths; events of folders |
+//! | [`reread`](Finder) | the bytes of a life once more, for whoever checks the stream |
 //! | `options`, `notice`, `report`, `fault` | what is configured, what is said, what is measured, what fails |
 //!
 //! A *life* is what one file held from its beginning until it was truncated: a truncation begins another life of the
@@ -32,6 +33,7 @@ mod options;
 mod packed;
 mod place;
 mod report;
+mod reread;
 mod siblings;
 mod source;
 mod split;
@@ -45,4 +47,5 @@ pub use fault::FaultKind;
 pub use notice::{NOTICES_MAX, Notice};
 pub use options::{FILES_MAX, FilesOptions, LINE_BYTES_MAX, LINE_BYTES_MIN, Multiline, Start};
 pub use report::{FileReport, FileState, FilesReport};
+pub use reread::{Finder, Kept};
 pub use tails::Tails;

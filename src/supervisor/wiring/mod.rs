@@ -13,7 +13,7 @@ use crate::config::{OnlyFilter, Settings};
 use crate::ids::{Address, Kind, PipelineId, UnitId};
 use crate::sinks::BlockFiles;
 use crate::store::lease::Mail;
-pub use logs::LOG_WATCHER;
+pub use logs::{LOG_WATCHER, options as file_options};
 pub use selftest::{selftest, tally_name};
 
 /// How long an actor sleeps whose work comes by mail alone: bell and beat wake it, and this is a belt to the braces.
