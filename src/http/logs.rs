@@ -131,7 +131,7 @@ pub async fn look(
     let own = wiring::source(settings, pipeline);
     let mut units: Vec<Address> = vec![own.clone()];
     let tables = store.tables(link, pipeline).await?;
-    units.extend(tables.iter().map(|local| Address::new(pipeline, local)).filter(|a| is_watcher(a)));
+    units.extend(tables.iter().map(|local| Address::new(pipeline, local)).filter(is_watcher));
     let runs = nodes.iter().flat_map(|node| &node.runs).filter_map(|address| address.parse::<Address>().ok());
     units.extend(runs.filter(|address| address.pipeline == *pipeline && is_watcher(address)));
     units.sort();

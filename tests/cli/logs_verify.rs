@@ -92,6 +92,7 @@ fn files_rotated_and_packed_and_running_nodes_have_no_fault() {
     assert_eq!((of("entries"), of("judged"), of("files"), of("faults")), (json!(6), json!(6), json!(2), json!(0)));
     assert_eq!((of("not_judged"), of("found")), (json!([]), json!([])));
 
+    #[expect(clippy::disallowed_methods, reason = "this is what rotation does")]
     std::fs::rename(path(&workspace, "b.log"), path(&workspace, "b.log.1")).expect("renamed");
     append(&workspace, "b.log", &["INFO next", ""]);
     wait_lines(&redis, 8);
