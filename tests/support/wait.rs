@@ -9,6 +9,11 @@ const DEADLINE: Duration = Duration::from_secs(20);
 /// Between two looks.
 const STEP: Duration = Duration::from_millis(3);
 
+/// Between two looks of a loop of a test's own, which has its own end.
+pub async fn step() {
+    tokio::time::sleep(Duration::from_millis(8)).await;
+}
+
 /// Looks until there is something to see.
 pub async fn until_some<T, F: Future<Output = Option<T>>>(what: &str, mut look: impl FnMut() -> F) -> T {
     let deadline = Instant::now() + DEADLINE;

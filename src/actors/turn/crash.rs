@@ -3,9 +3,13 @@
 //! Each passage is counted (metric `gapless_turn_points_total`), so that a test that kills a node at a point can
 //! prove that the point was reached. In debug builds, and with the feature `failpoints`, the environment variable
 //! `GAPLESS_CRASH_POINT=name:action:nth` makes the nth passage `kill` the process as `kill -9` does, `panic`, `hang`
-//! the turn, or `block` its thread; `name@actor` restricts it to one actor.
+//! the turn, or `block` its thread; `name@actor` restricts it to one actor. A test in the same process holds the turn of
+//! one pipeline with [`Hold`].
 
+use crate::ids::UnitId;
 use crate::telemetry::metrics::{Metrics, PointLabels};
+#[cfg(any(debug_assertions, feature = "failpoints"))]
+pub use armed::Hold;
 
 /// A place between two steps of a turn.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -57,31 +61,34 @@ impl CrashPoint {
 }
 
 /// Passes a point: counts it, and does what was asked for there.
-pub async fn pass(point: CrashPoint, actor: &str, metrics: &Metrics) {
+pub async fn pass(point: CrashPoint, unit: &UnitId, metrics: &Metrics) {
     metrics.points.get_or_create(&PointLabels { point: point.as_str() }).inc();
     #[cfg(any(debug_assertions, feature = "failpoints"))]
-    armed::act(point, actor).await;
+    armed::act(point, unit).await;
     #[cfg(not(any(debug_assertions, feature = "failpoints")))]
-    let _ = actor;
+    let _ = unit;
 }
 
 /// Whether something was asked for at this point; lets the commit be split only where it must be.
-pub fn is_armed(point: CrashPoint) -> bool {
+pub fn is_armed(point: CrashPoint, unit: &UnitId) -> bool {
     #[cfg(any(debug_assertions, feature = "failpoints"))]
-    return armed::is_armed(point);
+    return armed::is_armed(point, unit);
     #[cfg(not(any(debug_assertions, feature = "failpoints")))]
     {
-        let _ = point;
+        let _ = (point, unit);
         false
     }
 }
 
 #[cfg(any(debug_assertions, feature = "failpoints"))]
 mod armed {
-    use std::sync::LazyLock;
-    use std::sync::atomic::{AtomicU64, Ordering};
+    use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+    use std::sync::{Arc, LazyLock, Mutex, PoisonError, Weak};
+
+    use tokio::sync::Notify;
 
     use super::CrashPoint;
+    use crate::ids::{PipelineId, UnitId};
 
     /// What to do, where, and at which passage.
     struct Plan {
@@ -106,12 +113,66 @@ mod armed {
         Some(Plan { point, actor, action, nth })
     }
 
-    pub(super) fn is_armed(point: CrashPoint) -> bool {
-        PLAN.as_ref().is_some_and(|plan| plan.point == point)
+    /// Holds one turn of one pipeline of this process at a point: the first that passes it for the nth time. Whoever drops
+    /// that turn meanwhile has a death at this point; whoever calls [`Hold::go_on`] has a process that stood still there.
+    #[derive(Debug)]
+    pub struct Hold {
+        pipeline: PipelineId,
+        point: CrashPoint,
+        nth: u64,
+        passages: AtomicU64,
+        is_reached: AtomicBool,
+        go_on: Notify,
     }
 
-    pub(super) async fn act(point: CrashPoint, actor: &str) {
+    static HOLDS: Mutex<Vec<Weak<Hold>>> = Mutex::new(Vec::new());
+
+    impl Hold {
+        /// Arms it; it is gone with this value.
+        pub fn at(pipeline: &PipelineId, point: CrashPoint, nth: u64) -> Arc<Self> {
+            let (passages, is_reached) = (AtomicU64::new(0), AtomicBool::new(false));
+            let hold = Self { pipeline: pipeline.clone(), point, nth, passages, is_reached, go_on: Notify::new() };
+            let hold = Arc::new(hold);
+            let mut holds = HOLDS.lock().unwrap_or_else(PoisonError::into_inner);
+            holds.retain(|hold| hold.strong_count() > 0);
+            holds.push(Arc::downgrade(&hold));
+            hold
+        }
+
+        /// Whether a turn stands at the point, or stood there.
+        pub fn is_reached(&self) -> bool {
+            self.is_reached.load(Ordering::SeqCst)
+        }
+
+        /// Lets the turn that stands there go on.
+        pub fn go_on(&self) {
+            self.go_on.notify_one();
+        }
+
+        async fn stand(&self) {
+            if self.passages.fetch_add(1, Ordering::SeqCst) + 1 == self.nth {
+                self.is_reached.store(true, Ordering::SeqCst);
+                self.go_on.notified().await;
+            }
+        }
+    }
+
+    fn hold_of(point: CrashPoint, unit: &UnitId) -> Option<Arc<Hold>> {
+        let holds = HOLDS.lock().unwrap_or_else(PoisonError::into_inner);
+        let of = |hold: &Arc<Hold>| hold.point == point && hold.pipeline == unit.pipeline;
+        holds.iter().filter_map(Weak::upgrade).find(of)
+    }
+
+    pub(super) fn is_armed(point: CrashPoint, unit: &UnitId) -> bool {
+        PLAN.as_ref().is_some_and(|plan| plan.point == point) || hold_of(point, unit).is_some()
+    }
+
+    pub(super) async fn act(point: CrashPoint, unit: &UnitId) {
+        if let Some(hold) = hold_of(point, unit) {
+            hold.stand().await;
+        }
         let Some(plan) = PLAN.as_ref() else { return };
+        let actor = &unit.actor;
         if plan.point != point || plan.actor.as_deref().is_some_and(|a| a != actor) {
             return;
         }

@@ -238,7 +238,7 @@ impl Unit {
 
     /// Passes a named point of the turn.
     pub async fn point(&self, point: CrashPoint) {
-        crash::pass(point, &self.lease.unit().actor, &self.metrics).await;
+        crash::pass(point, self.lease.unit(), &self.metrics).await;
     }
 
     /// Claims the messages that wait. An entry that cannot be read, or that has used up its attempts, is set aside
@@ -320,7 +320,7 @@ impl Unit {
     pub async fn commit(&self, commit: &Commit) -> Result<Committed, StoreError> {
         self.point(CrashPoint::BeforeCommit).await;
         let started = Instant::now();
-        let answer = if crash::is_armed(CrashPoint::CommitUnderWay) {
+        let answer = if crash::is_armed(CrashPoint::CommitUnderWay, self.lease.unit()) {
             self.commit_with_a_point_under_way(commit).await
         } else {
             self.asking(self.lease.commit(commit)).await

@@ -1,0 +1,141 @@
+//! The crash matrix in this process: each named point of a turn, each style of rotation, each fault. Hundreds of cases, a
+//! group of them side by side on one Redis.
+//!
+//! `GAPLESS_CHAOS=long` runs as many seeds as `GAPLESS_LOGS_CASES` says (3000); `GAPLESS_CHAOS_SEED=N` runs one.
+
+use std::collections::BTreeMap;
+use std::rc::Rc;
+
+use futures_util::future::join_all;
+use rand::rngs::StdRng;
+use rand::{Rng, SeedableRng};
+
+use crate::cases::{Case, Fault};
+use crate::support::chaos;
+use crate::watch::Site;
+
+/// Cases side by side.
+const GROUP: usize = 24;
+
+/// What a run of cases came to.
+#[derive(Default)]
+pub struct Tally {
+    cases: u32,
+    /// Faults that came at their point.
+    at_point: BTreeMap<&'static str, u32>,
+    redis_kills: u32,
+    failed: Vec<String>,
+}
+
+impl Tally {
+    fn report(&self) {
+        let Self { cases, at_point, redis_kills, .. } = self;
+        println!("logs: {cases} cases, {redis_kills} deaths of redis, at their point {at_point:?}");
+    }
+
+    fn passed(&self) {
+        self.report();
+        assert!(self.failed.is_empty(), "{} cases failed:\n{}", self.failed.len(), self.failed.join("\n\n"));
+    }
+}
+
+/// Runs cases, in groups of one kind: all of a Redis that dies, or none.
+pub async fn run(seeds: impl IntoIterator<Item = u64>) -> Tally {
+    let (with, without): (Vec<u64>, Vec<u64>) =
+        seeds.into_iter().partition(|seed| crate::cases::Spec::new(*seed).fault == Fault::RedisKill);
+    let mut tally = Tally::default();
+    for seeds in [with, without] {
+        let mut site = None;
+        for seeds in seeds.chunks(GROUP) {
+            let site_of_group = match site.take() {
+                Some(site) => site,
+                None => Site::new().await,
+            };
+            site = Some(group(site_of_group, seeds, &mut tally).await);
+        }
+    }
+    tally
+}
+
+async fn group(site: Site, seeds: &[u64], tally: &mut Tally) -> Site {
+    let mut rng = StdRng::seed_from_u64(seeds[0]);
+    let site = Rc::new(site);
+    let begun = site.append_only_file().1;
+    let mut cases = Vec::new();
+    for seed in seeds {
+        cases.push(Case::new(&site, *seed).await);
+    }
+    let dies = cases.iter().any(|case| case.spec.fault == Fault::RedisKill);
+    for _ in 0..Case::ROUNDS {
+        join_all(cases.iter_mut().map(Case::work)).await;
+        for case in cases.iter().filter(|case| case.is_held()) {
+            *tally.at_point.entry(case.spec.point.as_str()).or_default() += 1;
+        }
+        if dies {
+            let floor = cases.iter().map(Case::floor).fold(begun, u64::max);
+            kill_redis(&site, floor, &mut rng);
+            tally.redis_kills += 1;
+        }
+        join_all(cases.iter_mut().map(Case::fault)).await;
+    }
+    println!("logs: group of seed {} did its rounds", seeds[0]);
+    let verdicts = join_all(cases.iter_mut().map(Case::judge)).await;
+    for (case, faults) in cases.iter().zip(verdicts) {
+        tally.cases += 1;
+        if !faults.is_empty() {
+            tally.failed.push(format!("{}: {}\n{}", case.spec, faults.join("\n"), case.story()));
+        }
+    }
+    drop(cases);
+    for seed in seeds {
+        let pattern = format!("*{{logs.c{seed}}}*");
+        let keys: Vec<String> = redis::from_redis_value(site.redis().command(&["KEYS", &pattern])).expect("keys");
+        keys.iter().for_each(|key| drop(site.redis().command(&["DEL", key])));
+    }
+    Rc::into_inner(site).expect("nobody else holds it")
+}
+
+/// Kills the server and starts it again; what it wrote last may be gone, down to `floor`.
+fn kill_redis(site: &Site, floor: u64, rng: &mut StdRng) {
+    site.kill_redis(|file| {
+        let size = std::fs::metadata(file).expect("its size").len();
+        if rng.random_ratio(2, 3) && size > floor {
+            let keep = rng.random_range(floor.max(size.saturating_sub(20_000))..=size);
+            let file = std::fs::OpenOptions::new().write(true).open(file).expect("the append-only file");
+            file.set_len(keep).expect("cut");
+        }
+    });
+}
+
+fn is_long() -> bool {
+    std::env::var("GAPLESS_CHAOS").is_ok_and(|size| size == "long")
+}
+
+fn cases(fixed: u64) -> u64 {
+    std::env::var("GAPLESS_LOGS_CASES").ok().map_or(fixed, |text| text.parse().expect("GAPLESS_LOGS_CASES: a number"))
+}
+
+/// Every combination of point, style and fault.
+///
+/// Open: 18 of these 288 cases fail. In most of them two files begin with the same first line, and a life that holds
+/// nothing else is passed over; some lose or double lines at a packed or copied rotation that meets a rollback.
+#[actix_rt::test]
+#[ignore = "18 of 288 cases fail; each names its seed"]
+async fn every_line_once_whatever_dies_at_any_point_under_any_rotation() {
+    if let Ok(seed) = std::env::var("GAPLESS_CHAOS_SEED") {
+        return run([seed.parse().expect("GAPLESS_CHAOS_SEED: a number")]).await.passed();
+    }
+    let tally = run(0..cases(288)).await;
+    tally.passed();
+}
+
+#[actix_rt::test]
+#[ignore = "long: make chaos"]
+async fn every_line_once_in_thousands_of_cases() {
+    if !is_long() {
+        return;
+    }
+    let from = chaos::seed(20_261_126);
+    println!("logs: seeds from {from}");
+    run(from..from + cases(3000)).await.passed();
+}
