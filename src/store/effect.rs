@@ -131,7 +131,7 @@ pub enum Effect {
     PutRow {
         /// Which row.
         row: String,
-        /// Its value, as JSON; never empty. With the name at most [`ROW_BYTES_MAX`](super::table::ROW_BYTES_MAX).
+        /// Its value, as JSON; never empty. With the name at most [`ROW_BYTES_MAX`].
         value: String,
         /// Rows that the table may hold.
         capacity: u64,

@@ -14,7 +14,7 @@ pub enum Mail {
     /// As a slot that the configuration no longer has: what it still owes, and nothing new.
     Owed,
     /// Alone, by its own offset, in an output of its pipeline that others may read too: nothing is trimmed behind it
-    /// but by [`Store::trim`](super::Store::trim), which asks for its offset. A stream whose last id lies behind the
+    /// but by [`Lease::trim`](super::lease::Lease::trim), which asks for its offset. A stream whose last id lies behind the
     /// offset is BROKEN.
     Follow(&'static str),
 }
