@@ -30,7 +30,7 @@ pub struct RewindArgs {
     /// The height or number that it is to stand at; what lies above is done again
     #[arg(long, value_name = "POSITION")]
     to: Option<u64>,
-    /// So many heights or numbers back
+    /// So many heights or numbers back; of log files so many lines of each
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     by: Option<u64>,
     /// Where it stood at the sample of `checkpoint history` with this SEQ
@@ -69,11 +69,11 @@ pub(super) async fn run(reach: &Reach, unit: &UnitId, args: &RewindArgs, as_json
     if !as_json {
         output::say(words(unit, &plan).trim_end());
     }
-    let question = format!("send {unit} back over {}?", count_of(&plan));
+    let question = format!("send {unit} back over {}?", count_of(unit, &plan));
     if let Err(exit) = ask::confirmed(args.yes, &question) {
         return Ok(if as_json { output::json(&to_json(unit, &plan, None), exit) } else { exit });
     }
-    match carry_out(reach, &store, unit, shown, plan, start).await? {
+    match carry_out(reach, &store, unit, shown, plan, (target, start)).await? {
         Err(exit) => Ok(exit),
         Ok((plan, token)) if as_json => Ok(output::json(&to_json(unit, &plan, Some(token)), Exit::good())),
         Ok((_, token)) => {
@@ -141,9 +141,15 @@ async fn carry_out(
     unit: &UnitId,
     mut shown: Shown,
     mut rewound: Rewound,
-    start: Height,
+    (target, start): (Target, Height),
 ) -> Result<Result<(Rewound, Token), Exit>, StoreError> {
-    let target = rewound.again.checked_sub(1).map_or_else(|| Target::Stood(String::new()), Target::To);
+    let target = match unit.pipeline.kind {
+        // Of many files there is no position: it goes so many lines back from where each stands then.
+        Kind::Logs => target,
+        Kind::Blocks | Kind::Selftest => {
+            rewound.again.checked_sub(1).map_or_else(|| Target::Stood(String::new()), Target::To)
+        }
+    };
     for _ in 0..TRIES_MAX {
         match store.rewind(&reach.link, unit, &shown.tip, &RandomId::new(), &rewound.state).await {
             Ok(Rewind::Now(token) | Rewind::Before(token)) => {
@@ -164,13 +170,21 @@ async fn carry_out(
     Ok(Err(Exit::missing(&format!("nothing was changed: {advice} {}", unit.pipeline))))
 }
 
-fn count_of(plan: &Rewound) -> String {
-    count(usize::try_from(plan.count()).unwrap_or(usize::MAX), "position", "positions")
+fn count_of(unit: &UnitId, plan: &Rewound) -> String {
+    let number = usize::try_from(plan.count()).unwrap_or(usize::MAX);
+    match unit.pipeline.kind {
+        Kind::Logs => count(number, "line of each file", "lines of each file"),
+        Kind::Blocks | Kind::Selftest => count(number, "position", "positions"),
+    }
 }
 
 fn words(unit: &UnitId, plan: &Rewound) -> String {
     let to = plan.again.checked_sub(1).map_or_else(|| "before 0".to_owned(), |to| to.to_string());
-    let mut text = format!("{unit}: from {} back to {to}\n  {}\n  {OFFSET_STAYS}\n", plan.from, plain(&plan.replayed));
+    let way = match unit.pipeline.kind {
+        Kind::Logs => format!("back by {}", count_of(unit, plan)),
+        Kind::Blocks | Kind::Selftest => format!("from {} back to {to}", plan.from),
+    };
+    let mut text = format!("{unit}: {way}\n  {}\n  {OFFSET_STAYS}\n", plain(&plan.replayed));
     plan.lost.iter().for_each(|line| text.push_str(&format!("  {}\n", plain(line))));
     text
 }
