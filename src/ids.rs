@@ -15,11 +15,13 @@ pub enum Kind {
     Logs,
     /// Passes numbered messages through the whole runtime; proves it, collects nothing.
     Selftest,
+    /// Copies streams to another Redis.
+    Sync,
 }
 
 impl Kind {
     /// Every kind, in the order of the documentation.
-    pub const ALL: [Kind; 3] = [Kind::Blocks, Kind::Logs, Kind::Selftest];
+    pub const ALL: [Kind; 4] = [Kind::Blocks, Kind::Logs, Kind::Selftest, Kind::Sync];
 
     /// The word used in the configuration and in keys.
     pub fn as_str(self) -> &'static str {
@@ -27,6 +29,7 @@ impl Kind {
             Kind::Blocks => "blocks",
             Kind::Logs => "logs",
             Kind::Selftest => "selftest",
+            Kind::Sync => "sync",
         }
     }
 }

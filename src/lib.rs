@@ -3,10 +3,11 @@
 //! The rooms, in reading order; each looks only downwards:
 //!
 //! 1. words: [`ids`], [`config`], [`telemetry`], [`messages`]: plain data, no I/O;
-//! 2. the world: [`sources`] (in), [`sinks`] (out), [`store`] (Redis: the only room that knows keys and scripts);
-//! 3. work: [`actors`]: one actor a file, one shape;
-//! 4. life: [`supervisor`]: start, restart, placement, drain;
-//! 5. doors: [`cli`], [`http`], [`simulate`].
+//! 2. [`wire`]: Redis as spoken to servers that are not ours;
+//! 3. the world: [`sources`] (in), [`sinks`] (out), [`store`] (Redis: the only room that knows keys and scripts);
+//! 4. work: [`actors`]: one actor a file, one shape;
+//! 5. life: [`supervisor`]: start, restart, placement, drain;
+//! 6. doors: [`cli`], [`http`], [`simulate`].
 
 pub mod actors;
 pub mod cli;
@@ -20,3 +21,4 @@ pub mod sources;
 pub mod store;
 pub mod supervisor;
 pub mod telemetry;
+pub mod wire;

@@ -9,8 +9,9 @@ const MAY_SLEEP: [&str; 2] = ["tests/support/wait.rs", "tests/support/proxy.rs"]
 /// What the header of an actor says, in this order.
 const ACTOR_HEADER: [&str; 4] = ["//! Reads", "//! Writes", "//! Promise", "//! Crash"];
 /// The rooms of `src` by layer; each looks only downwards. Words may use one another, and `cli` opens the other doors.
-const LAYERS: [&[&str]; 6] = [
+const LAYERS: [&[&str]; 7] = [
     &["ids", "error", "config", "telemetry", "messages"],
+    &["wire"],
     &["sources", "sinks", "store"],
     &["actors"],
     &["supervisor"],

@@ -12,11 +12,12 @@ use super::settings::{LogFormat, LogSettings, MailboxSettings, NodeSettings, Set
 use crate::ids::is_host;
 
 /// The tables of this version.
-const TABLES: [&str; 9] = ["redis", "node", "log", "supervisor", "mailbox", "defaults", "blocks", "logs", "selftest"];
+const TABLES: [&str; 10] =
+    ["redis", "node", "log", "supervisor", "mailbox", "defaults", "blocks", "logs", "selftest", "sync"];
 /// The kinds whose defaults can be set.
-const KINDS: [&str; 3] = ["blocks", "logs", "selftest"];
+const KINDS: [&str; 4] = ["blocks", "logs", "selftest", "sync"];
 /// Kinds of pipelines that this version does not have.
-const LATER: [&str; 3] = ["firehose", "shards", "sync"];
+const LATER: [&str; 2] = ["firehose", "shards"];
 
 /// Reads everything; what is wrong stands in `notes` afterwards.
 pub(super) fn settings(mut merged: Map<String, Value>, notes: &mut Notes) -> Settings {
@@ -26,6 +27,7 @@ pub(super) fn settings(mut merged: Map<String, Value>, notes: &mut Notes) -> Set
     let blocks_defaults = table(defaults.remove("blocks"), pipelines::BLOCKS_DEFAULTS, notes);
     let logs_defaults = table(defaults.remove("logs"), logs::LOGS_DEFAULTS, notes);
     let selftest_defaults = table(defaults.remove("selftest"), pipelines::SELFTEST_DEFAULTS, notes);
+    let sync_defaults = table(defaults.remove("sync"), pipelines::SYNC_DEFAULTS, notes);
     let settings = Settings {
         redis: section(&mut merged, "redis", notes, redis),
         node: section(&mut merged, "node", notes, node),
@@ -39,6 +41,7 @@ pub(super) fn settings(mut merged: Map<String, Value>, notes: &mut Notes) -> Set
             selftest_defaults,
             notes,
         ),
+        sync: pipelines::all_syncs(table(merged.remove("sync"), "sync", notes), sync_defaults, notes),
     };
     seed_view::separate(&settings.blocks, &settings.redis.prefix, notes);
     if settings.redis.lease_timeout * 2 > settings.node.lease && notes.faults.is_empty() {
@@ -83,7 +86,10 @@ fn unknown_tables(prefix: &str, tables: &Map<String, Value>, known: &[&str], not
     for name in tables.keys().filter(|name| !known.contains(&name.as_str())) {
         let path = format!("{prefix}{name}");
         if LATER.contains(&name.as_str()) {
-            notes.fault(&path, "not in this version; it collects blocks and logs, and selftest proves the runtime");
+            notes.fault(
+                &path,
+                "not in this version; it collects blocks and logs and copies streams, and selftest proves the runtime",
+            );
         } else {
             notes.unknown(&path, "unknown table", known.iter().copied());
         }

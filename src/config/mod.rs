@@ -17,6 +17,7 @@ mod section;
 mod seed_view;
 mod settings;
 mod suggest;
+mod sync;
 
 use std::path::{Path, PathBuf};
 
@@ -29,6 +30,7 @@ pub use settings::{
     NodeSettings, OnUnsafe, RedisAddress, RedisSettings, RedisTls, Secret, SecretUrl, SeedView, SelftestSettings,
     Settings, Start, SupervisorSettings,
 };
+pub use sync::{Deletes, NamedStream, OnTrouble, RedisEnd, SyncMode, SyncSettings};
 
 use layers::Layers;
 use section::Notes;

@@ -11,6 +11,7 @@ use super::check::table;
 use super::section::{Found, Notes, Section, whole};
 use super::seed_view::seed_view;
 use super::settings::{BlocksSettings, ChainDialect, FinalityRule, GapOrder, SecretUrl, SelftestSettings, Start};
+use super::sync::{SyncSettings, sync};
 use crate::ids::is_name;
 use crate::messages::heights::{HEIGHT_MAX, Height};
 
@@ -18,6 +19,8 @@ use crate::messages::heights::{HEIGHT_MAX, Height};
 pub(super) const BLOCKS_DEFAULTS: &str = "defaults.blocks";
 /// Where the defaults of `selftest` stand.
 pub(super) const SELFTEST_DEFAULTS: &str = "defaults.selftest";
+/// Where the defaults of `sync` stand.
+pub(super) const SYNC_DEFAULTS: &str = "defaults.sync";
 /// Most endpoints, and most hints, of one chain.
 const URLS_MAX: usize = 64;
 /// The words of `order`.
@@ -48,6 +51,15 @@ pub(super) fn all_selftests(
     notes: &mut Notes,
 ) -> BTreeMap<String, SelftestSettings> {
     all("selftest", SELFTEST_DEFAULTS, tables, defaults, notes, selftest)
+}
+
+/// Every `[sync.NAME]`.
+pub(super) fn all_syncs(
+    tables: Map<String, Value>,
+    defaults: Map<String, Value>,
+    notes: &mut Notes,
+) -> BTreeMap<String, SyncSettings> {
+    all("sync", SYNC_DEFAULTS, tables, defaults, notes, sync)
 }
 
 pub(super) fn all<T>(

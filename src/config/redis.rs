@@ -62,9 +62,13 @@ fn prefix(text: &str) -> Result<String, String> {
     if is_name(text) { Ok(text.to_owned()) } else { Err(fault()) }
 }
 
+fn without_nul(text: &str) -> Result<String, String> {
+    if text.contains('\0') { Err("must not hold a NUL character".to_owned()) } else { Ok(text.to_owned()) }
+}
+
 /// The text of an optional key; none where it is empty.
-fn optional(s: &mut Section<'_>, key: &'static str) -> Option<String> {
-    s.parsed(key, |text| Ok(text.to_owned())).filter(|text| !text.is_empty())
+pub(super) fn optional(s: &mut Section<'_>, key: &'static str) -> Option<String> {
+    s.parsed(key, without_nul).filter(|text| !text.is_empty())
 }
 
 fn user_name(s: &mut Section<'_>, server: Option<&RedisUrl>, known: bool) -> Option<String> {
@@ -93,12 +97,12 @@ fn password(s: &mut Section<'_>, server: Option<&RedisUrl>, known: bool) -> Opti
 }
 
 /// A secret that may stand in the configuration or in a file, and the key that it was given by.
-fn secret(s: &mut Section<'_>, [direct_key, file_key]: [&'static str; 2]) -> (Option<Secret>, &'static str) {
+pub(super) fn secret(s: &mut Section<'_>, [direct_key, file_key]: [&'static str; 2]) -> (Option<Secret>, &'static str) {
     let direct = optional(s, direct_key).map(|text| Secret::new(&text));
     let file = s.secret_file(file_key);
     let key = if direct.is_some() { direct_key } else { file_key };
     if direct.is_some() && file.is_some() {
-        s.conflict(file_key, &format!("the password stands in redis.{direct_key} too; keep one of the two"));
+        s.conflict(file_key, &format!("the password stands in {}.{direct_key} too; keep one of the two", s.table()));
     }
     (direct.or(file), key)
 }
@@ -148,7 +152,11 @@ fn tls(s: &mut Section<'_>, server: Option<&RedisUrl>, known: bool) -> RedisTls 
 }
 
 /// A file that must hold PEM; none where the key is empty.
-fn pem_file(s: &mut Section<'_>, key: &'static str, judge: fn(&Path) -> Result<(), String>) -> Option<PathBuf> {
+pub(super) fn pem_file(
+    s: &mut Section<'_>,
+    key: &'static str,
+    judge: fn(&Path) -> Result<(), String>,
+) -> Option<PathBuf> {
     let path = s.path(key);
     if path.as_os_str().is_empty() {
         return None;
@@ -159,14 +167,14 @@ fn pem_file(s: &mut Section<'_>, key: &'static str, judge: fn(&Path) -> Result<(
     Some(path)
 }
 
-fn certificates(path: &Path) -> Result<(), String> {
+pub(super) fn certificates(path: &Path) -> Result<(), String> {
     let fault = |error: String| format!("cannot be used ({error}); it must be a PEM file of certificates");
     let all = CertificateDer::pem_file_iter(path).map_err(|error| fault(error.to_string()))?;
     let all: Vec<_> = all.collect::<Result<_, _>>().map_err(|error| fault(error.to_string()))?;
     if all.is_empty() { Err(fault("it holds none".to_owned())) } else { Ok(()) }
 }
 
-fn private_key(path: &Path) -> Result<(), String> {
+pub(super) fn private_key(path: &Path) -> Result<(), String> {
     let fault = |error| format!("cannot be used ({error}); it must be a PEM file with the private key");
     PrivateKeyDer::from_pem_file(path).map(drop).map_err(fault)
 }

@@ -94,6 +94,11 @@ impl<'a> Section<'a> {
         }
     }
 
+    /// Its name, as in `redis` or `sync.eu_us`.
+    pub(super) fn table(&self) -> &str {
+        &self.path
+    }
+
     /// Whether this is a table of defaults, where what each pipeline must say itself may be missing.
     fn is_defaults(&self) -> bool {
         self.path.starts_with("defaults.")
@@ -321,7 +326,10 @@ pub(super) fn whole(found: &Found) -> Option<u64> {
 
 /// Whether values of this key may hold credentials.
 fn is_secret(path: &str) -> bool {
-    path.ends_with("password") || path.ends_with(".url") || path.contains(".endpoints") || path.contains(".hints")
+    path.ends_with("password")
+        || [".url", ".source", ".target"].iter().any(|end| path.ends_with(end))
+        || path.contains(".endpoints")
+        || path.contains(".hints")
 }
 
 fn read_secret(path: &std::path::Path) -> Result<Secret, String> {

@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use super::logs::LogsSettings;
 use super::redis_url::RedisUrl;
+use super::sync::SyncSettings;
 use crate::ids::{Kind, PipelineId};
 use crate::messages::heights::Height;
 
@@ -33,6 +34,8 @@ pub struct Settings {
     pub logs: BTreeMap<String, LogsSettings>,
     /// `[selftest.NAME]`, by name.
     pub selftest: BTreeMap<String, SelftestSettings>,
+    /// `[sync.NAME]`, by name.
+    pub sync: BTreeMap<String, SyncSettings>,
 }
 
 impl Settings {
@@ -41,7 +44,8 @@ impl Settings {
         let blocks = self.blocks.keys().map(|name| PipelineId::new(Kind::Blocks, name));
         let selftest = self.selftest.keys().map(|name| PipelineId::new(Kind::Selftest, name));
         let logs = self.logs.keys().map(|name| PipelineId::new(Kind::Logs, name));
-        blocks.chain(logs).chain(selftest).collect()
+        let sync = self.sync.keys().map(|name| PipelineId::new(Kind::Sync, name));
+        blocks.chain(logs).chain(selftest).chain(sync).collect()
     }
 }
 

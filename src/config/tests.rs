@@ -45,7 +45,7 @@ fn every_fault_names_its_place_and_its_remedy() {
         (
             "[colour]",
             &[
-                "a.toml:1: colour: unknown table; known are redis, node, log, supervisor, mailbox, defaults, blocks, logs, selftest",
+                "a.toml:1: colour: unknown table; known are redis, node, log, supervisor, mailbox, defaults, blocks, logs, selftest, sync",
             ],
         ),
         ("[bloks.main]", &["a.toml:1: bloks: unknown table; did you mean `blocks`?"]),
@@ -73,9 +73,9 @@ fn every_fault_names_its_place_and_its_remedy() {
         ),
         ("[node]\nhost = \"a b\"", &["a.toml:2: node.host = \"a b\": must be 1 to 64 of A-Z a-z 0-9 . _ -"]),
         (
-            "[defaults.sync]",
+            "[defaults.shards]",
             &[
-                "a.toml:1: defaults.sync: not in this version; it collects blocks and logs, and selftest proves the runtime",
+                "a.toml:1: defaults.shards: not in this version; it collects blocks and logs and copies streams, and selftest proves the runtime",
             ],
         ),
         (

@@ -233,7 +233,7 @@ async fn summary(
     match pipeline.kind {
         Kind::Blocks => blocks_summary(settings, store, link, pipeline).await,
         Kind::Logs => logs_summary(settings, store, link, pipeline, now).await,
-        Kind::Selftest => Ok(None),
+        Kind::Selftest | Kind::Sync => Ok(None),
     }
 }
 

@@ -7,7 +7,9 @@
 
 use std::collections::BTreeMap;
 
-use crate::config::{BlocksSettings, ChainDialect, FinalityRule, LogsSettings, SelftestSettings, Settings, Start};
+use crate::config::{
+    BlocksSettings, ChainDialect, FinalityRule, LogsSettings, SelftestSettings, Settings, Start, SyncSettings,
+};
 use crate::ids::{Kind, PipelineId};
 use crate::store::identity::{Identity, StoredIdentity};
 use crate::store::membership::NodeInfo;
@@ -18,6 +20,7 @@ pub fn identity(settings: &Settings, pipeline: &PipelineId) -> Option<Identity> 
         Kind::Blocks => settings.blocks.get(&pipeline.name).map(blocks),
         Kind::Logs => settings.logs.get(&pipeline.name).map(logs),
         Kind::Selftest => settings.selftest.get(&pipeline.name).map(selftest),
+        Kind::Sync => settings.sync.get(&pipeline.name).map(sync),
     }
 }
 
@@ -69,6 +72,19 @@ fn logs(section: &LogsSettings) -> Identity {
 fn selftest(section: &SelftestSettings) -> Identity {
     // How many mailboxes the Feeder fills: entries of those that the other node does not have would wait for ever.
     named([("actors", Some(section.actors.to_string()))])
+}
+
+fn sync(section: &SyncSettings) -> Identity {
+    named([
+        // Which unit copies which stream: with another number two would write one stream.
+        ("buckets", Some(section.buckets.to_string())),
+        // From where, to where, under which name. Addresses differ between hosts, so they are not compared.
+        ("target_db", Some(section.target_db.to_string())),
+        ("map", Some(section.map.clone())),
+        ("prefix", Some(section.prefix.clone())),
+        // Deletions: what one node keeps the other would delete.
+        ("deletes", Some(format!("{:?}", section.deletes).to_lowercase())),
+    ])
 }
 
 fn named<const N: usize>(keys: [(&str, Option<String>); N]) -> Identity {

@@ -99,6 +99,9 @@ fn no_place(unit: &UnitId) -> Option<&'static str> {
             "a slot of a pool has no place of its own, its tasks wait in the mailbox; to have heights asked for: \
              gapless blocks fill A..B, to have tasks again that were set aside: gapless mailbox dead retry",
         ),
+        (Kind::Sync, _) => Some(
+            "its place is the last id of each stream on the target itself; to have a stream copied again: delete it there",
+        ),
         (Kind::Selftest, _) => Some(
             "its place is the offset in its mailbox, and what was taken from there is gone; to have numbers sent \
              again: gapless checkpoint rewind of the feeder",
@@ -111,6 +114,7 @@ fn plan(unit: &UnitId, state: &str, target: &Target, start: Height) -> Result<Re
         Kind::Blocks => collector::rewind(state, target, start),
         Kind::Logs => log_watcher::rewind(state, target),
         Kind::Selftest => feeder::rewind(state, target),
+        Kind::Sync => Err("a stream's place is its last id on the target".to_owned()),
     }
 }
 
@@ -146,7 +150,7 @@ async fn carry_out(
     let target = match unit.pipeline.kind {
         // Of many files there is no position: it goes so many lines back from where each stands then.
         Kind::Logs => target,
-        Kind::Blocks | Kind::Selftest => {
+        Kind::Blocks | Kind::Selftest | Kind::Sync => {
             rewound.again.checked_sub(1).map_or_else(|| Target::Stood(String::new()), Target::To)
         }
     };
@@ -174,7 +178,7 @@ fn count_of(unit: &UnitId, plan: &Rewound) -> String {
     let number = usize::try_from(plan.count()).unwrap_or(usize::MAX);
     match unit.pipeline.kind {
         Kind::Logs => count(number, "line of each file", "lines of each file"),
-        Kind::Blocks | Kind::Selftest => count(number, "position", "positions"),
+        Kind::Blocks | Kind::Selftest | Kind::Sync => count(number, "position", "positions"),
     }
 }
 
@@ -182,7 +186,7 @@ fn words(unit: &UnitId, plan: &Rewound) -> String {
     let to = plan.again.checked_sub(1).map_or_else(|| "before 0".to_owned(), |to| to.to_string());
     let way = match unit.pipeline.kind {
         Kind::Logs => format!("back by {}", count_of(unit, plan)),
-        Kind::Blocks | Kind::Selftest => format!("from {} back to {to}", plan.from),
+        Kind::Blocks | Kind::Selftest | Kind::Sync => format!("from {} back to {to}", plan.from),
     };
     let mut text = format!("{unit}: {way}\n  {}\n  {OFFSET_STAYS}\n", plain(&plan.replayed));
     plan.lost.iter().for_each(|line| text.push_str(&format!("  {}\n", plain(line))));

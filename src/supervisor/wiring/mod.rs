@@ -51,7 +51,7 @@ fn slots_of(settings: &Settings, address: &Address) -> u32 {
         Kind::Blocks if address.actor == "gap_fixer" => {
             settings.blocks.get(&address.pipeline.name).map_or(0, |blocks| blocks.slots)
         }
-        Kind::Blocks | Kind::Logs | Kind::Selftest => 0,
+        Kind::Blocks | Kind::Logs | Kind::Selftest | Kind::Sync => 0,
     }
 }
 
@@ -70,7 +70,7 @@ pub fn capacity(settings: &Settings, address: &Address) -> u64 {
         Kind::Blocks if address.actor == "gap_fixer" => {
             settings.blocks.get(&address.pipeline.name).map_or(settings.mailbox.capacity, |b| b.task_capacity)
         }
-        Kind::Blocks | Kind::Logs | Kind::Selftest => settings.mailbox.capacity,
+        Kind::Blocks | Kind::Logs | Kind::Selftest | Kind::Sync => settings.mailbox.capacity,
     }
 }
 
@@ -84,6 +84,7 @@ pub fn source(settings: &Settings, pipeline: &PipelineId) -> Address {
             None => LOG_WATCHER,
         },
         Kind::Selftest => "feeder",
+        Kind::Sync => "scout",
     };
     Address::new(pipeline, actor)
 }
@@ -98,5 +99,6 @@ pub fn specs(settings: &Settings, only: &OnlyFilter, stores: &BTreeMap<String, B
     let blocks = settings.blocks.iter().filter_map(|(name, section)| Some((name, section, stores.get(name)?)));
     let blocks = blocks.flat_map(|(name, section, files)| blocks::units(name, section, files, settings));
     let logs = settings.logs.iter().flat_map(|(name, section)| logs::units(name, section, settings));
-    selftests.chain(blocks).chain(logs).filter(|spec| only.allows(&spec.id.pipeline, &spec.id.actor)).collect()
+    let all = selftests.chain(blocks).chain(logs);
+    all.filter(|spec| only.allows(&spec.id.pipeline, &spec.id.actor)).collect()
 }
