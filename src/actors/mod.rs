@@ -9,6 +9,7 @@
 //!               +-> Namer --> files by bare height    (where `bare_names` is set)
 //!
 //!  log files --> LogWatcher --> lines, table of files, channels
+//!  source --> SyncScout --[stream_sync_N]--> StreamSync --> streams of the target   (`sync`)
 //!
 //!  Feeder --[tally_N]--> Tally --> output        (the self-test)
 //! ```
@@ -22,5 +23,7 @@ pub mod gap_detector;
 pub mod gap_fixer;
 pub mod log_watcher;
 pub mod namer;
+pub mod stream_sync;
+pub mod sync_scout;
 pub mod tally;
 pub mod turn;

@@ -29,6 +29,7 @@ mod fixtures;
 mod indent;
 #[cfg(test)]
 mod packed_tests;
+pub mod replica;
 pub mod store_marker;
 mod trash;
 

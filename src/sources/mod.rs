@@ -7,6 +7,7 @@ pub mod hints;
 mod open;
 mod pool;
 mod secrets;
+pub mod streams;
 pub mod tls;
 
 pub use open::{open, open_with, options, parse_block};

@@ -15,6 +15,7 @@ use super::blocks::BlocksMetrics;
 use super::chain::ChainMetrics;
 use super::endpoints::EndpointMetrics;
 use super::logs::LogMetrics;
+use super::sync::SyncMetrics;
 use crate::ids::{Kind, UnitId};
 
 /// Which actor of which pipeline.
@@ -194,6 +195,8 @@ pub struct Metrics {
     pub chain: ChainMetrics,
     /// Figures of the log files that are followed here.
     pub logs: LogMetrics,
+    /// Figures of streams that are copied.
+    pub sync: SyncMetrics,
 }
 
 fn commit_buckets() -> Histogram {
@@ -228,6 +231,7 @@ impl Metrics {
             endpoints: EndpointMetrics::new(),
             chain: ChainMetrics::default(),
             logs: LogMetrics::default(),
+            sync: SyncMetrics::default(),
         };
         metrics.register();
         Arc::new(metrics)
@@ -262,6 +266,7 @@ impl Metrics {
         self.endpoints.register(r);
         self.chain.register(r);
         self.logs.register(r);
+        self.sync.register(r);
     }
 
     /// Shows the counters of a unit's rare events from the start: a rate over a counter that appears with its first

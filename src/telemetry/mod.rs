@@ -6,5 +6,6 @@ pub mod endpoints;
 pub mod logging;
 pub mod logs;
 pub mod metrics;
+pub mod sync;
 
 pub use logging::init_logging;

@@ -3,6 +3,7 @@
 mod blocks;
 mod logs;
 mod selftest;
+mod sync;
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -15,6 +16,7 @@ use crate::sinks::BlockFiles;
 use crate::store::lease::Mail;
 pub use logs::{LOG_WATCHER, options as file_options};
 pub use selftest::{selftest, tally_name};
+pub use sync::{scout_plan, sync_plan};
 
 /// How long an actor sleeps whose work comes by mail alone: bell and beat wake it, and this is a belt to the braces.
 const BY_MAIL: Duration = Duration::from_secs(600);
@@ -36,7 +38,11 @@ pub fn addresses(settings: &Settings) -> Vec<Address> {
             .collect::<Vec<_>>()
     });
     let logs = settings.logs.iter().map(|(name, section)| logs::watcher(name, section, &settings.node.host));
-    blocks.chain(logs).chain(selftests).collect()
+    let syncs = settings.sync.iter().flat_map(|(name, section)| {
+        let pipeline = PipelineId::new(Kind::Sync, name);
+        sync::actors(section).map(|actor| Address::new(&pipeline, &actor)).collect::<Vec<_>>()
+    });
+    blocks.chain(logs).chain(selftests).chain(syncs).collect()
 }
 
 /// The slots of each pool of the configuration, by `kind.name/actor`: what a node tells the others of its pools.
@@ -99,6 +105,7 @@ pub fn specs(settings: &Settings, only: &OnlyFilter, stores: &BTreeMap<String, B
     let blocks = settings.blocks.iter().filter_map(|(name, section)| Some((name, section, stores.get(name)?)));
     let blocks = blocks.flat_map(|(name, section, files)| blocks::units(name, section, files, settings));
     let logs = settings.logs.iter().flat_map(|(name, section)| logs::units(name, section, settings));
-    let all = selftests.chain(blocks).chain(logs);
+    let syncs = settings.sync.iter().flat_map(|(name, section)| sync::units(name, section, settings));
+    let all = selftests.chain(blocks).chain(logs).chain(syncs);
     all.filter(|spec| only.allows(&spec.id.pipeline, &spec.id.actor)).collect()
 }

@@ -1,0 +1,336 @@
+//! Attach: where a stream stands is told by the target's own last id, once that is known to come from this source.
+
+use std::time::Instant;
+
+use super::compare::same_entry;
+use super::hands::{GONE_AGAIN, Hands, stand};
+use super::stream::{Phase, Stream};
+use super::trouble::Trouble;
+use super::{StreamSync, SyncPlan};
+use crate::actors::turn::Error;
+use crate::config::{OnTrouble, SyncMode};
+use crate::ids::EntryId;
+use crate::messages::sync::{Note, NoteKind, StreamName};
+use crate::sinks::replica::{Carry, Mark, Written, mark, set_mark};
+use crate::sources::streams::{acknowledge, ensure_group, own_pending, take_over};
+use crate::wire::Line;
+use crate::wire::look::{StreamFacts, behind, entry, groups, now_ms, range, range_back, stream_facts};
+
+/// Streams that are taken up before the others are copied again.
+const AT_A_TIME: usize = 50;
+/// Entries of one step back while the last common one is looked for.
+const BACK: usize = 100;
+/// Entries that are looked at on the way back.
+const BACK_MAX: usize = 100_000;
+
+/// What both ends say of a stream.
+struct Ends {
+    source: StreamFacts,
+    target: Option<StreamFacts>,
+    mark: Mark,
+    owner: String,
+    now_ms: u64,
+}
+
+impl Ends {
+    fn top(&self) -> EntryId {
+        self.target.as_ref().map_or(EntryId::ZERO, |facts| facts.last)
+    }
+}
+
+/// What the comparison of the top came to.
+enum Found {
+    /// The target's last id comes from this source.
+    Ours,
+    /// It does not; the two are alike up to an id, and behind it the source has so many entries that cannot be written.
+    Apart { common: EntryId, unwritable: u64, why: &'static str },
+}
+
+impl StreamSync {
+    /// Takes up some of the streams that are not compared yet; whether there were any.
+    pub(super) async fn attach_some(&self, hands: &mut Hands) -> Result<bool, Error> {
+        let now = Instant::now();
+        let wants = |stream: &Stream| match stream.phase {
+            Phase::New => true,
+            Phase::Gone => stream.is_due(now, GONE_AGAIN),
+            Phase::Live | Phase::Stopped => false,
+        };
+        let names = hands.streams.iter().filter(|(_, stream)| wants(stream)).map(|(name, _)| name.clone());
+        let names: Vec<StreamName> = names.take(AT_A_TIME).collect();
+        let mut worked = false;
+        for name in &names {
+            if self.unit.is_draining() {
+                break;
+            }
+            // Boxed, since it is rare and large; what is done for every batch stays small.
+            match Box::pin(self.unit.outside(self.attach(hands, name))).await {
+                Ok(live) => worked |= live,
+                Err(trouble) => self.settle(hands, name, trouble).await?,
+            }
+        }
+        let databases: std::collections::BTreeSet<u16> = names.iter().map(|name| name.db).collect();
+        if worked {
+            databases.into_iter().for_each(|db| hands.tell_anew(&self.plan, db));
+        }
+        Ok(worked)
+    }
+
+    /// Takes up one stream; whether it is live now.
+    async fn attach(&self, hands: &mut Hands, name: &StreamName) -> Result<bool, Trouble> {
+        let Some(stream) = hands.streams.get_mut(name) else { return Ok(false) };
+        stream.tended = Some(Instant::now());
+        let (was, target) = (stream.position, stream.target.clone());
+        let (source, writer) = hands.both(&self.plan, name.db).await?;
+        let Some(facts) = stream_facts(source, &name.key).await? else {
+            if let Some(stream) = hands.streams.get_mut(name) {
+                stream.phase = Phase::Gone;
+            }
+            return Ok(false);
+        };
+        let owner = self.plan.owner(self.unit.lease.store().cluster.as_str());
+        let mark = mark(writer.line(), &target, &owner).await?;
+        if mark.owner != owner {
+            return Err(Trouble::Stream(format!(
+                "{} copies to this key of the target already; if that is over, take the field of this key out of the \
+                 hash gapless:replicas there, and retry",
+                mark.owner
+            )));
+        }
+        let now_ms = now_ms(writer.line()).await?;
+        let ends = Ends { source: facts, target: writer.look(&target).await?, mark, owner, now_ms };
+        self.note_loss(hands, name, was, &ends).await?;
+        self.judge(hands, name, &ends).await?;
+        self.count(hands, name, &ends).await?;
+        if self.plan.settings.mode == SyncMode::Group {
+            self.recover_group(hands, name).await?;
+        }
+        let Some(stream) = hands.streams.get_mut(name) else { return Ok(false) };
+        stream.phase = Phase::Live;
+        // The background looks at it at once: groups are part of a stream.
+        stream.tended = None;
+        stream.hot = true;
+        stream.seen_last = ends.source.last;
+        Ok(true)
+    }
+
+    /// A target whose last id lies below what was copied has lost entries.
+    async fn note_loss(&self, hands: &mut Hands, name: &StreamName, was: EntryId, ends: &Ends) -> Result<(), Trouble> {
+        let top = ends.top();
+        if top >= was {
+            return Ok(());
+        }
+        let note = note(NoteKind::TargetLoss, top, was, None, ends.now_ms);
+        self.add_note(hands, name, note, self.plan.settings.target_loss, "the target has lost entries").await
+    }
+
+    /// Makes sure that the target's last id comes from this source, and stands there.
+    async fn judge(&self, hands: &mut Hands, name: &StreamName, ends: &Ends) -> Result<(), Trouble> {
+        let top = ends.top();
+        let found = match &ends.target {
+            None => Found::Ours,
+            Some(facts) if facts.last == EntryId::ZERO => Found::Ours,
+            Some(facts) => self.compare_tops(hands, name, ends, facts).await?,
+        };
+        if let Found::Apart { common, unwritable, why } = found {
+            let note = note(NoteKind::Conflict, common, top, Some(unwritable), ends.now_ms);
+            self.add_note(hands, name, note, self.plan.settings.conflict, why).await?;
+        }
+        if let Some(stream) = hands.streams.get_mut(name) {
+            stand(stream, top);
+        }
+        Ok(())
+    }
+
+    async fn compare_tops(
+        &self,
+        hands: &mut Hands,
+        name: &StreamName,
+        ends: &Ends,
+        facts: &StreamFacts,
+    ) -> Result<Found, Trouble> {
+        let key = hands.streams.get(name).map(|stream| stream.target.clone()).unwrap_or_default();
+        let (source, writer) = hands.both(&self.plan, name.db).await?;
+        let ours = ends.mark.begun;
+        let there = range_back(writer.line(), &key, "+", 1).await?;
+        let Some(top) = there.items().first() else {
+            // Nothing is left to compare. Whoever emptied it kept its last id, which is ours if we wrote it.
+            return if ours || facts.last <= ends.source.last {
+                Ok(Found::Ours)
+            } else {
+                Ok(Found::Apart { common: EntryId::ZERO, unwritable: ends.source.length, why: FOREIGN })
+            };
+        };
+        let here = entry(source, &name.key, top.id).await?;
+        match here.items().first() {
+            Some(item) if same_entry((&here, item), (&there, top)) && facts.last <= ends.source.last => Ok(Found::Ours),
+            // Deleted or trimmed on the source since: explained, if it was we who wrote it.
+            None if ours && facts.last <= ends.source.last => Ok(Found::Ours),
+            found => {
+                let why = match (found, facts.last > ends.source.last) {
+                    (_, true) => BEHIND,
+                    (Some(_), false) => OTHER,
+                    (None, false) => FOREIGN,
+                };
+                let common = last_common(source, &name.key, writer.line(), &key).await?;
+                let through = facts.last.to_string();
+                let from = behind(common);
+                let unwritable = range(source, &name.key, &from, &through, BACK_MAX).await?.items().len() as u64;
+                Ok(Found::Apart { common, unwritable, why })
+            }
+        }
+    }
+
+    /// Where the count of added entries stands.
+    async fn count(&self, hands: &mut Hands, name: &StreamName, ends: &Ends) -> Result<(), Trouble> {
+        let counts = hands.writer.as_ref().is_some_and(|writer| writer.server.counts());
+        let Some(stream) = hands.streams.get_mut(name) else { return Ok(()) };
+        stream.mark = Some(ends.mark.clone());
+        stream.sets_count = false;
+        stream.base = ends.mark.counted.unwrap_or(0);
+        stream.added = None;
+        let top = ends.top();
+        let Some(ever) = ends.source.added else { return self.remark(hands, name, ends, ends.mark.counted).await };
+        if top == EntryId::ZERO {
+            // From the beginning: what is not there any more was never ours to copy.
+            stream.base = 0;
+            stream.added = Some(ever.saturating_sub(ends.source.length));
+            stream.sets_count = counts;
+            return self.remark(hands, name, ends, Some(0)).await;
+        }
+        let there = ends.target.as_ref().and_then(|facts| facts.added).filter(|_| ends.mark.counted.is_some());
+        stream.added = there.and_then(|added| stream.source_count(added)).filter(|added| *added <= ever);
+        let mut counted = ends.mark.counted.filter(|_| stream.added.is_some());
+        if stream.added.is_none() && top == ends.source.last {
+            counted = self.align(hands, name, ends).await?;
+        }
+        self.remark(hands, name, ends, counted).await
+    }
+
+    /// Makes the target's count the source's, where both stand at the same id; answers by how much it is another one.
+    async fn align(&self, hands: &mut Hands, name: &StreamName, ends: &Ends) -> Result<Option<i64>, Trouble> {
+        let (Some(ever), Some(facts)) = (ends.source.added, &ends.target) else { return Ok(None) };
+        let (Some(stream), Some(writer)) = (hands.streams.get_mut(name), hands.writer.as_mut()) else {
+            return Ok(None);
+        };
+        stream.added = Some(ever);
+        let Some(there) = facts.added else { return Ok(None) };
+        // A target that keeps more entries than its source ever had counts on from its own.
+        let wanted = ever.max(facts.length);
+        stream.base = i64::try_from(wanted).unwrap_or(0) - i64::try_from(ever).unwrap_or(0);
+        if there != wanted {
+            let carry = Carry { added: Some(wanted), ..Carry::default() };
+            if let Written::Refused(reason) = writer.write(&stream.target, &[], &[], ends.top(), carry).await? {
+                return Err(Trouble::Stream(reason));
+            }
+        }
+        Ok(Some(stream.base))
+    }
+
+    /// The mark says from now on that what is there came from here.
+    async fn remark(
+        &self,
+        hands: &mut Hands,
+        name: &StreamName,
+        ends: &Ends,
+        counted: Option<i64>,
+    ) -> Result<(), Trouble> {
+        let mark = Mark { owner: ends.owner.clone(), begun: true, counted };
+        let (Some(stream), Some(writer)) = (hands.streams.get_mut(name), hands.writer.as_mut()) else { return Ok(()) };
+        if stream.mark.as_ref() != Some(&mark) {
+            set_mark(writer.line(), &stream.target, &mark).await?;
+            stream.mark = Some(mark);
+        }
+        Ok(())
+    }
+
+    /// In mode `group`: the group is there, nobody else holds anything of it, and what is on the target is acknowledged.
+    async fn recover_group(&self, hands: &mut Hands, name: &StreamName) -> Result<(), Trouble> {
+        let SyncPlan { settings, .. } = &*self.plan;
+        let Some((position, key)) = hands.streams.get(name).map(|s| (s.position, s.target.clone())) else {
+            return Ok(());
+        };
+        let (source, writer) = hands.both(&self.plan, name.db).await?;
+        let (group, consumer) = (settings.group.as_str(), settings.consumer.as_str());
+        if !ensure_group(source, &name.key, group, EntryId::ZERO, settings.create_group).await? {
+            return Err(Trouble::Stream(format!("the source has no group {group}, and create_group is false")));
+        }
+        take_over(source, &name.key, group, consumer).await?;
+        let mut after = EntryId::ZERO;
+        loop {
+            let held = own_pending(source, &name.key, group, consumer, after).await?;
+            let Some(last) = held.items().last().map(|item| item.id) else { break };
+            let mut done = Vec::new();
+            for item in held.items().iter().filter(|item| item.deleted || item.id <= position) {
+                let there = entry(writer.line(), &key, item.id).await?;
+                let same = there.items().first().is_none_or(|known| same_entry((&held, item), (&there, known)));
+                // Deleted on either end is done as well; another content is not.
+                if same || item.deleted {
+                    done.push(item.id);
+                }
+            }
+            acknowledge(source, &name.key, group, &done).await?;
+            after = last;
+        }
+        // Delivered to whomever, and not on the target: nothing will deliver it again.
+        let there = groups(source, &name.key).await?;
+        let delivered = there.iter().find(|known| known.name == group.as_bytes()).map(|known| known.delivered);
+        match delivered.filter(|delivered| *delivered > position) {
+            Some(delivered) => self.fill(hands, name, &delivered.to_string()).await,
+            None => Ok(()),
+        }
+    }
+
+    /// Notes something, and stops the stream if the policy says so.
+    pub(super) async fn add_note(
+        &self,
+        hands: &mut Hands,
+        name: &StreamName,
+        note: Note,
+        policy: OnTrouble,
+        why: &str,
+    ) -> Result<(), Trouble> {
+        let Some(stream) = hands.streams.get_mut(name) else { return Ok(()) };
+        let (words, news) = (describe(&note), stream.notes.add(note));
+        if news {
+            tracing::warn!(unit = %self.unit.lease.unit(), stream = name.shown(), "{why}: {words}");
+            self.note(hands, name).await?;
+        }
+        match policy {
+            OnTrouble::GoOn => Ok(()),
+            OnTrouble::Stop => Err(Trouble::Stream(format!("{why}: {words}"))),
+        }
+    }
+}
+
+const FOREIGN: &str = "the target holds entries that this source has not, and that were not copied from it";
+const OTHER: &str = "the target has another entry under the same id";
+const BEHIND: &str = "the target is ahead of the source, which has lost entries or was made anew";
+
+/// A note as people read it.
+pub(super) fn describe(note: &Note) -> String {
+    let count = note.count.map_or_else(|| "an unknown number of".to_owned(), |count| count.to_string());
+    format!("{} ({count} entries) behind {} through {}", note.kind.as_str(), note.after, note.through)
+}
+
+pub(super) fn note(kind: NoteKind, after: EntryId, through: EntryId, count: Option<u64>, at_ms: u64) -> Note {
+    Note { kind, after: after.to_string(), through: through.to_string(), count, at_ms }
+}
+
+/// The last entry that both ends have alike, walking back from the target's end.
+async fn last_common(source: &mut Line, key: &[u8], target: &mut Line, there: &[u8]) -> Result<EntryId, Trouble> {
+    let mut from = "+".to_owned();
+    let mut looked = 0;
+    while looked < BACK_MAX {
+        let page = range_back(target, there, &from, BACK).await?;
+        for item in page.items() {
+            let here = entry(source, key, item.id).await?;
+            if here.items().first().is_some_and(|known| same_entry((&here, known), (&page, item))) {
+                return Ok(item.id);
+            }
+        }
+        let Some(last) = page.items().last().filter(|_| page.items().len() == BACK) else { break };
+        from = format!("({}", last.id);
+        looked += BACK;
+    }
+    Ok(EntryId::ZERO)
+}

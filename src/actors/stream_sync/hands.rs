@@ -1,0 +1,234 @@
+//! Hands: what a bucket holds between two turns: its streams, its readers, its connections.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::plan::SyncPlan;
+use super::stream::{Phase, Stream};
+use super::trouble::to_source;
+use crate::actors::turn::{Error, Unit};
+use crate::ids::EntryId;
+use crate::messages::sync::{StreamName, StreamRow};
+use crate::sinks::replica::Writer;
+use crate::sources::streams::{Reader, Wish};
+use crate::store::effect::Effect;
+use crate::store::table::Table;
+use crate::wire::{Line, Server, WireError};
+
+/// Streams that one read asks for while they have a backlog.
+const GROUP: usize = 16;
+/// Entries of the first read of a stream whose entries are not known yet.
+const FIRST_COUNT: usize = 16;
+/// Between two looks at streams of the source that are gone.
+pub(super) const GONE_AGAIN: Duration = Duration::from_secs(10);
+/// Between two looks at all streams of a database while some of them have a backlog.
+const ALL_EVERY: Duration = Duration::from_millis(50);
+
+/// Everything of a bucket that is not stored.
+#[derive(Default)]
+pub(super) struct Hands {
+    pub streams: BTreeMap<StreamName, Stream>,
+    pub readers: BTreeMap<u16, Reading>,
+    pub writer: Option<Writer>,
+    /// The source, for what is not bulk; and the database that the line stands in.
+    pub control: Option<(Line, Server, u16)>,
+    pub is_loaded: bool,
+    pub is_paused: bool,
+    pub limiter: Limiter,
+    pub reported: Option<Instant>,
+}
+
+/// A reader, and whose turn it is.
+pub(super) struct Reading {
+    pub reader: Reader,
+    /// Behind which stream the next group begins.
+    next: Option<StreamName>,
+    all_due: Instant,
+}
+
+impl Hands {
+    /// Nothing is read any more; the connections stay.
+    pub(super) fn rest(&mut self) {
+        self.readers.clear();
+        for stream in self.streams.values_mut() {
+            stream.read = stream.position;
+        }
+    }
+
+    /// After a fault of the world: connections are made anew, and every stream is compared again.
+    pub(super) fn let_go(&mut self) {
+        self.rest();
+        self.writer = None;
+        self.control = None;
+        for stream in self.streams.values_mut() {
+            if stream.phase == Phase::Live {
+                stream.phase = Phase::New;
+            }
+        }
+    }
+
+    /// Takes over the list of streams and what is noted of them.
+    pub(super) fn adopt(&mut self, plan: &SyncPlan, rows: &Table, notes: &Table) {
+        let mut names = BTreeSet::new();
+        for (row, value) in rows {
+            let says: StreamRow = serde_json::from_str(value).unwrap_or_default();
+            let name = StreamName::of_text(row).filter(|_| says.refused.is_empty());
+            let Some(name) = name.filter(|name| name.bucket(plan.settings.buckets) == plan.bucket) else { continue };
+            names.insert(name.clone());
+            let known = notes.get(row).and_then(|text| serde_json::from_str(text).ok()).unwrap_or_default();
+            let target = plan.settings.target_key(name.db, &name.key);
+            self.streams.entry(name).or_insert_with(|| Stream::new(target, known));
+        }
+        self.streams.retain(|name, _| names.contains(name));
+        let databases: BTreeSet<u16> = self.streams.keys().map(|name| name.db).collect();
+        self.readers.retain(|db, _| databases.contains(db));
+    }
+
+    /// Lets streams go on that were left alone; answers the notes that say so.
+    pub(super) fn retry(&mut self, meant: impl Fn(&StreamName) -> bool, rows_max: u64) -> Vec<Effect> {
+        let mut effects = Vec::new();
+        for (name, stream) in self.streams.iter_mut().filter(|(name, _)| meant(name)) {
+            if stream.phase == Phase::Stopped {
+                stream.phase = Phase::New;
+                stream.notes.stopped.clear();
+                effects.push(stream.row(name, rows_max));
+            }
+        }
+        effects
+    }
+
+    /// A connection to the target.
+    pub(super) async fn open_target(&mut self, plan: &SyncPlan) -> Result<(), Error> {
+        if self.writer.as_ref().is_some_and(Writer::is_whole) {
+            return Ok(());
+        }
+        self.writer = None;
+        let opened = Writer::open(&plan.target(), plan.settings.target_db).await;
+        self.writer = Some(opened.map_err(|error| Error::Source(to_source(error)))?);
+        Ok(())
+    }
+
+    /// The connection to the source that is no reader's, in this database; and the one to the target.
+    pub(super) async fn both(&mut self, plan: &SyncPlan, db: u16) -> Result<(&mut Line, &mut Writer), WireError> {
+        match &mut self.control {
+            Some((line, _, stands)) if line.is_whole() => {
+                if *stands != db {
+                    line.call(&[b"SELECT", db.to_string().as_bytes()]).await?;
+                    *stands = db;
+                }
+            }
+            control => {
+                let (line, server) = plan.source().open(db).await?;
+                *control = Some((line, server, db));
+            }
+        }
+        let away = || WireError::Away { address: plan.target().address(), reason: "not connected".to_owned() };
+        let line = self.control.as_mut().map(|(line, ..)| line);
+        Ok((line.ok_or_else(away)?, self.writer.as_mut().ok_or_else(away)?))
+    }
+
+    /// Tells every reader that has nothing to do what to read next.
+    pub(super) fn tell_readers(&mut self, plan: &SyncPlan, unit: &Arc<Unit>) {
+        let live = self.streams.iter().filter(|(_, stream)| stream.phase == Phase::Live);
+        let databases: BTreeSet<u16> = live.map(|(name, _)| name.db).collect();
+        for db in databases {
+            let reading = self.readers.entry(db).or_insert_with(|| {
+                let rung = unit.clone();
+                let reader = Reader::start(plan.reading(), db, move || rung.bell.notify_one());
+                Reading { reader, next: None, all_due: Instant::now() }
+            });
+            if !reading.reader.is_busy() {
+                reading.tell(plan, db, &self.streams);
+            }
+        }
+    }
+
+    /// Another wish in place of the one under way: a stream came, or stands elsewhere.
+    pub(super) fn tell_anew(&mut self, plan: &SyncPlan, db: u16) {
+        if let Some(reading) = self.readers.get_mut(&db) {
+            reading.tell(plan, db, &self.streams);
+        }
+    }
+
+    /// Whether a reader is at work.
+    pub(super) fn is_reading(&self) -> bool {
+        self.readers.values().any(|reading| reading.reader.is_busy())
+    }
+
+    /// How long nothing has to be done, unless a reader rings.
+    pub(super) fn next_due(&self, plan: &SyncPlan) -> Duration {
+        let idle = plan.settings.groups.unwrap_or(Duration::from_secs(5));
+        let gone = self.streams.values().any(|stream| stream.phase == Phase::Gone);
+        if gone { idle.min(GONE_AGAIN) } else { idle }
+    }
+}
+
+impl Reading {
+    fn tell(&mut self, plan: &SyncPlan, db: u16, streams: &BTreeMap<StreamName, Stream>) {
+        let of_db = || streams.iter().filter(|(name, s)| name.db == db && s.phase == Phase::Live);
+        let count = of_db().count();
+        if count == 0 {
+            return;
+        }
+        let hot = of_db().filter(|(_, stream)| stream.hot).count();
+        let now = Instant::now();
+        let all = count <= GROUP || hot == 0 || now >= self.all_due;
+        let chosen: Vec<(&StreamName, &Stream)> = if all {
+            self.all_due = now + ALL_EVERY;
+            of_db().collect()
+        } else {
+            let behind = |(name, _): &(&StreamName, &Stream)| self.next.as_ref().is_some_and(|next| *name <= next);
+            let (before, after): (Vec<_>, Vec<_>) = of_db().filter(|(_, stream)| stream.hot).partition(behind);
+            after.into_iter().chain(before).take(GROUP).collect()
+        };
+        self.next = chosen.last().filter(|_| !all).map(|(name, _)| (*name).clone());
+        let mut wish = Wish { waits: hot == 0, ..Wish::default() };
+        let heaviest = chosen.iter().map(|(_, stream)| stream.entry_bytes).max().unwrap_or(0);
+        let unknown = chosen.iter().any(|(_, stream)| stream.entry_bytes == 0);
+        wish.entry_bytes = heaviest;
+        wish.count = count_of(plan, chosen.len(), heaviest, unknown);
+        chosen.into_iter().for_each(|(name, stream)| wish.add(name, stream.read));
+        self.reader.wish(wish);
+    }
+}
+
+/// Entries to ask for of each stream, so that all of them together are one batch. A stream whose entries nobody has
+/// seen is asked for few: what comes is bounded by the count alone.
+fn count_of(plan: &SyncPlan, streams: usize, entry_bytes: usize, unknown: bool) -> usize {
+    let by_bytes = plan.settings.batch_bytes / entry_bytes.max(1) / streams.max(1);
+    let by_count = if streams > GROUP { plan.settings.batch_entries / streams } else { plan.settings.batch_entries };
+    let count = by_count.min(if entry_bytes == 0 { usize::MAX } else { by_bytes }).max(1);
+    if unknown { count.min(FIRST_COUNT) } else { count }
+}
+
+/// What may be written in a second.
+#[derive(Debug, Default)]
+pub(super) struct Limiter {
+    /// Not before.
+    free_at: Option<Instant>,
+}
+
+impl Limiter {
+    /// How long to wait before so much is written. The next one waits for this one's share of a second.
+    pub(super) fn pause(&mut self, plan: &SyncPlan, entries: usize, bytes: usize) -> Duration {
+        let share = |amount: usize, rate: u64| {
+            // Buckets share the rate evenly.
+            if rate == 0 { 0.0 } else { amount as f64 * f64::from(plan.settings.buckets) / rate as f64 }
+        };
+        let takes = share(entries, plan.settings.rate_entries).max(share(bytes, plan.settings.rate_bytes));
+        if takes == 0.0 {
+            return Duration::ZERO;
+        }
+        let now = Instant::now();
+        let begins = self.free_at.map_or(now, |at| at.max(now));
+        self.free_at = Some(begins + Duration::from_secs_f64(takes.min(3600.0)));
+        begins.duration_since(now)
+    }
+}
+
+/// The position that a stream is to be read behind, where it stands on the target.
+pub(super) fn stand(stream: &mut Stream, at: EntryId) {
+    stream.position = at;
+    stream.read = at;
+}

@@ -1,0 +1,44 @@
+//! Trouble: whether a fault ends the turn, because all streams share it, or only leaves one stream alone.
+
+use crate::actors::turn::Error;
+use crate::sources::SourceError;
+use crate::wire::WireError;
+
+/// A fault on the way of one stream.
+#[derive(Debug)]
+pub(super) enum Trouble {
+    /// The turn ends; what follows is decided by the error.
+    Turn(Error),
+    /// This stream is left alone, for this reason; others go on.
+    Stream(String),
+}
+
+impl From<Error> for Trouble {
+    fn from(error: Error) -> Self {
+        Trouble::Turn(error)
+    }
+}
+
+impl From<WireError> for Trouble {
+    fn from(error: WireError) -> Self {
+        match error {
+            // A server without memory refuses every stream, and waiting may cure it.
+            error if error.is_out_of_memory() => Trouble::Turn(Error::Source(to_source(error))),
+            WireError::Refused { command, reason, address } => {
+                Trouble::Stream(format!("{address} refused {command}: {reason}"))
+            }
+            error => Trouble::Turn(Error::Source(to_source(error))),
+        }
+    }
+}
+
+/// A foreign Redis that is away, in the words that the runtime reacts to.
+pub(super) fn to_source(error: WireError) -> SourceError {
+    match error {
+        WireError::Away { address, reason } => SourceError::Unreachable { endpoint: address, reason },
+        WireError::Refused { address, command, reason } => {
+            SourceError::Unreachable { endpoint: address, reason: format!("{command}: {reason}") }
+        }
+        WireError::Nonsense { address, reason } => SourceError::Malformed { endpoint: address, reason },
+    }
+}

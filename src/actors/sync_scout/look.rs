@@ -1,0 +1,221 @@
+//! Look: what streams there are, and what is to be done about each. The first half asks, the second half is pure.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::ScoutPlan;
+use crate::config::SyncSettings;
+use crate::messages::sync::{StreamName, StreamRow};
+use crate::sinks::replica::{Mark, marks_of};
+use crate::sources::streams::find;
+use crate::store::table::Table;
+use crate::wire::{Server, WireError, look::now_ms};
+
+/// Longest name of a stream as it is shown, in bytes: names are rows of a table.
+const NAME_BYTES_MAX: usize = 4096;
+/// Streams whose marks are asked for in one request.
+const MARKS_PAGE: usize = 1000;
+
+/// What one look saw.
+#[derive(Debug, Clone, Default)]
+pub struct Sight {
+    /// The streams that match a pattern, and on which of them another pipeline copies.
+    pub streams: BTreeMap<StreamName, Option<Mark>>,
+    /// Databases that could not be looked at, and why; streams of them are neither new nor gone.
+    pub faults: BTreeMap<u16, String>,
+    /// Source and target are one server.
+    pub is_one_server: bool,
+    /// There are more streams than may be.
+    pub is_cut: bool,
+    /// Something could not be seen that may be seen soon.
+    pub is_partial: bool,
+    /// The source.
+    pub source: Server,
+    /// The target.
+    pub target: Server,
+    /// The source's clock.
+    pub now_ms: u64,
+}
+
+/// What is to become of the list.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Judged {
+    /// Rows that are new or other; none where a stream is gone.
+    pub changes: Vec<(StreamName, Option<StreamRow>)>,
+}
+
+/// Looks into every database of the configuration. One that cannot be selected, or scanned, leaves the others alone.
+pub async fn look(plan: &ScoutPlan) -> Result<Sight, WireError> {
+    let mut sight = Sight::default();
+    let (_, target) = plan.target.open(plan.settings.target_db).await?;
+    let (mut line, source) = plan.source.open(0).await?;
+    sight.now_ms = now_ms(&mut line).await?;
+    sight.is_one_server = !source.run_id.is_empty() && source.run_id == target.run_id;
+    (sight.source, sight.target) = (source, target);
+    let max = usize::try_from(plan.settings.streams_max).unwrap_or(usize::MAX);
+    for db in &plan.settings.databases {
+        if plan.settings.discover.is_none() {
+            break;
+        }
+        match line.call(&[b"SELECT", db.to_string().as_bytes()]).await {
+            Ok(_) => {}
+            Err(WireError::Refused { reason, .. }) => {
+                sight.faults.insert(*db, reason);
+                continue;
+            }
+            Err(error) => return Err(error),
+        }
+        let left = max.saturating_sub(sight.streams.len());
+        let found = match find(&mut line, &plan.settings.patterns, left).await {
+            Ok(found) => found,
+            Err(WireError::Refused { reason, .. }) => {
+                sight.faults.insert(*db, reason);
+                continue;
+            }
+            Err(error) => return Err(error),
+        };
+        sight.is_cut |= found.is_cut;
+        let keys: Vec<Vec<u8>> = found.keys.into_iter().collect();
+        for page in keys.chunks(MARKS_PAGE) {
+            let marks = marks_of(&mut line, page).await?;
+            let names = page.iter().map(|key| StreamName { db: *db, key: key.clone() });
+            sight.streams.extend(names.zip(marks));
+        }
+    }
+    Ok(sight)
+}
+
+/// Compares what was seen with what is listed. Pure.
+pub fn judge(settings: &SyncSettings, own_prefix: &str, sight: &Sight, known: &Table) -> Judged {
+    let by_hand: BTreeSet<StreamName> =
+        settings.streams.iter().map(|s| StreamName { db: s.db, key: s.key.clone().into_bytes() }).collect();
+    let listed: BTreeMap<StreamName, StreamRow> = known
+        .iter()
+        .filter_map(|(row, text)| Some((StreamName::of_text(row)?, serde_json::from_str(text).unwrap_or_default())))
+        .collect();
+    // Who was there first keeps the key: the older row, then the smaller name.
+    let mut order: Vec<&StreamName> = sight.streams.keys().chain(&by_hand).collect();
+    order.sort_by_key(|name| (listed.get(name).map_or(u64::MAX, |row| row.since_ms), *name));
+    order.dedup();
+    let mut taken: BTreeMap<Vec<u8>, &StreamName> = BTreeMap::new();
+    let mut wanted: BTreeMap<&StreamName, StreamRow> = BTreeMap::new();
+    for name in order {
+        let mark = sight.streams.get(name).and_then(Option::as_ref);
+        if is_own(own_prefix, &name.key) || (mark.is_some() && !settings.relay && !by_hand.contains(name)) {
+            continue;
+        }
+        let target = settings.target_key(name.db, &name.key);
+        let refused = refusal(settings, sight, name, &target, taken.get(&target).copied());
+        if refused.is_empty() {
+            taken.insert(target, name);
+        }
+        let since_ms = listed.get(name).map_or(sight.now_ms, |row| row.since_ms);
+        wanted.insert(name, StreamRow { since_ms, refused });
+    }
+    let news = wanted.iter().filter(|(name, row)| listed.get(**name) != Some(*row));
+    let mut changes: Vec<_> = news.map(|(name, row)| ((*name).clone(), Some(row.clone()))).collect();
+    let unseen = |name: &StreamName| sight.faults.contains_key(&name.db) || sight.is_cut;
+    let gone = listed.keys().filter(|name| !wanted.contains_key(name) && !unseen(name));
+    changes.extend(gone.map(|name| (name.clone(), None)));
+    changes.retain(|(name, _)| name.shown().len() <= NAME_BYTES_MAX);
+    Judged { changes }
+}
+
+fn refusal(
+    settings: &SyncSettings,
+    sight: &Sight,
+    name: &StreamName,
+    target: &[u8],
+    other: Option<&StreamName>,
+) -> String {
+    if let Some(other) = other {
+        return format!("{} goes to the same key of the target; use {{db}} in map", other.shown());
+    }
+    if sight.is_one_server && name.db == settings.target_db && name.key == target {
+        return "it would be copied onto itself: source and target are one server".to_owned();
+    }
+    if sight.is_one_server && settings.relay {
+        return "relay = true on one server would copy copies without end".to_owned();
+    }
+    String::new()
+}
+
+/// gapless's own keys are never copied, nor is what a repair builds.
+fn is_own(prefix: &str, key: &[u8]) -> bool {
+    key.starts_with(b"gapless:repair:") || !prefix.is_empty() && key.starts_with(format!("{prefix}:{{").as_bytes())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Settings;
+
+    fn settings(more: &str) -> SyncSettings {
+        let text = format!("[sync.x]\nsource = \"redis://a:1\"\ntarget = \"redis://b:2\"\n{more}");
+        let settings = Settings::from_text("a.toml", &text).unwrap_or_else(|report| panic!("{report}"));
+        settings.sync["x"].clone()
+    }
+
+    fn name(db: u16, key: &str) -> StreamName {
+        StreamName { db, key: key.as_bytes().to_vec() }
+    }
+
+    fn sight(names: &[StreamName]) -> Sight {
+        Sight { streams: names.iter().map(|name| (name.clone(), None)).collect(), now_ms: 7, ..Sight::default() }
+    }
+
+    fn row(refused: &str) -> Option<StreamRow> {
+        Some(StreamRow { since_ms: 7, refused: refused.to_owned() })
+    }
+
+    fn table(rows: &[(StreamName, u64)]) -> Table {
+        let row = |since_ms: u64| super::super::text(&StreamRow { since_ms, refused: String::new() });
+        rows.iter().map(|(name, since)| (name.shown(), row(*since))).collect()
+    }
+
+    #[test]
+    fn the_same_key_of_two_databases_is_a_collision_of_the_later_one() {
+        let (a, b) = (name(0, "s"), name(1, "s"));
+        let judged = judge(&settings(""), "gapless", &sight(&[a.clone(), b.clone()]), &Table::new());
+        let why = "db0:s goes to the same key of the target; use {db} in map";
+        assert_eq!(judged.changes, [(a.clone(), row("")), (b.clone(), row(why))]);
+        // Who was listed first stays, whatever its name.
+        let judged = judge(&settings(""), "gapless", &sight(&[a.clone(), b.clone()]), &table(&[(b.clone(), 1)]));
+        let why = "db1:s goes to the same key of the target; use {db} in map";
+        assert_eq!(judged.changes, [(a.clone(), row(why))]);
+        let judged = judge(&settings("map = \"{db}/{key}\""), "gapless", &sight(&[a, b]), &Table::new());
+        assert!(judged.changes.iter().all(|(_, change)| *change == row("")), "{judged:?}");
+    }
+
+    #[test]
+    fn copies_and_own_keys_are_passed_over() {
+        let (copy, own) = (name(0, "a-stream"), name(0, "gapless:{sync.x}:in:scout"));
+        let mark = Mark { owner: "sync.back@b".to_owned(), begun: true, counted: None };
+        let mut seen = sight(&[own]);
+        seen.streams.insert(copy.clone(), Some(mark));
+        assert_eq!(judge(&settings(""), "gapless", &seen, &Table::new()), Judged::default());
+        let relayed = judge(&settings("relay = true"), "gapless", &seen, &Table::new());
+        assert_eq!(relayed.changes, [(copy.clone(), row(""))]);
+        let by_hand = judge(&settings("streams = [\"a-stream\"]"), "gapless", &seen, &Table::new());
+        assert_eq!(by_hand.changes, [(copy, row(""))], "who names it wants it");
+    }
+
+    #[test]
+    fn nothing_is_copied_onto_itself() {
+        let mut seen = sight(&[name(0, "s"), name(3, "s2")]);
+        seen.is_one_server = true;
+        let judged = judge(&settings(""), "gapless", &seen, &Table::new());
+        let refused: Vec<bool> =
+            judged.changes.iter().map(|(_, row)| row.as_ref().is_some_and(|r| !r.refused.is_empty())).collect();
+        assert_eq!(refused, [true, false], "{judged:?}");
+    }
+
+    #[test]
+    fn what_was_not_seen_is_not_gone() {
+        let known = table(&[(name(0, "a"), 1), (name(1, "b"), 1), (name(2, "c"), 1)]);
+        let mut seen = sight(&[name(0, "a")]);
+        seen.faults.insert(1, "no".to_owned());
+        assert_eq!(judge(&settings(""), "gapless", &seen, &known).changes, [(name(2, "c"), None)]);
+        seen.is_cut = true;
+        assert_eq!(judge(&settings(""), "gapless", &seen, &known), Judged::default());
+    }
+}

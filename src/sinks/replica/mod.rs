@@ -1,0 +1,18 @@
+//! Replica: streams on a foreign Redis, written entry for entry with the ids that they have.
+//!
+//! | file | what it does |
+//! |---|---|
+//! | `writer` | one atomic step a batch: the expected last id, or nothing |
+//! | `groups` | consumer groups, their positions and what they hold |
+//! | `trim` | deletions carried over, and the cap |
+//! | `marks` | who copies to which stream, for loops and collisions |
+
+mod groups;
+mod marks;
+mod trim;
+mod writer;
+
+pub use groups::{GroupCopy, copy_group};
+pub use marks::{Mark, mark, marks_of, set_mark, unmark};
+pub use trim::{Fence, cap, delete, fence, trim_below};
+pub use writer::{Carry, Writer, Written};
