@@ -21,6 +21,7 @@ mod signals;
 mod simulate;
 mod source;
 pub mod status;
+mod sync;
 mod top;
 mod watch;
 pub mod words;
@@ -149,6 +150,9 @@ enum Configured {
     /// How followed log files stand, and their lines as they come
     #[command(subcommand)]
     Logs(Logs),
+    /// Streams that are copied to another Redis: plan, lag, comparison, move
+    #[command(subcommand)]
+    Sync(sync::Sync),
 }
 
 #[derive(Debug, Args)]
@@ -230,7 +234,8 @@ fn useless(command: &Command, global: &Global) -> Option<(&'static str, &'static
             | Configured::Resume(_)
             | Configured::Rescan(_)
             | Configured::Blocks(_)
-            | Configured::Logs(_),
+            | Configured::Logs(_)
+            | Configured::Sync(_),
         ) => (None, None, None),
     };
     let config = config.filter(|_| !global.config.is_empty()).map(|why| ("--config", why));
@@ -252,7 +257,8 @@ fn configured(command: Configured, global: &Global) -> Exit {
         | Configured::Resume(_)
         | Configured::Rescan(_)
         | Configured::Blocks(_)
-        | Configured::Logs(_) => (None, false),
+        | Configured::Logs(_)
+        | Configured::Sync(_) => (None, false),
     };
     // Commands of people say what is wrong themselves, in one line; their log is for those who ask for it.
     let settings = match load(global, node_name, is_node || global.log_level.is_some()) {
@@ -277,6 +283,7 @@ fn configured(command: Configured, global: &Global) -> Exit {
         Configured::Blocks(Blocks::OfPipeline(command)) => blocks::run(settings, json, command),
         Configured::Blocks(Blocks::Scan(args)) => blocks::scan::run(&args, json),
         Configured::Logs(command) => logs::run(settings, json, &command),
+        Configured::Sync(command) => sync::run(settings, json, &command),
     }
 }
 

@@ -1,0 +1,115 @@
+//! Both ends of a pipeline in reach, and the streams that nodes have found.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use super::{Chosen, Desk, Exit};
+use crate::actors::stream_sync::{ROWS_SPARE, SCOUT, SyncPlan, bucket_name};
+use crate::cli::desk::fault;
+use crate::ids::{Address, UnitId};
+use crate::messages::sync::{StreamName, StreamNotes, StreamRow};
+use crate::supervisor::wiring;
+use crate::wire::{Line, Server, WireError};
+
+/// A command of people waits so long for an end at the most.
+const PATIENCE: Duration = Duration::from_secs(3);
+
+/// Lines to both ends.
+pub(super) struct Ends {
+    pub plan: SyncPlan,
+    pub source: Line,
+    pub source_server: Server,
+    pub target: Line,
+    pub target_server: Server,
+    db: u16,
+}
+
+/// What an error of an end means for a command.
+pub(super) fn exit_of(error: &WireError) -> Exit {
+    match error {
+        WireError::Away { .. } => Exit::out_of_reach(&error.to_string()),
+        WireError::Refused { .. } | WireError::Nonsense { .. } => Exit::usage(&error.to_string()),
+    }
+}
+
+impl Ends {
+    pub(super) async fn open(chosen: &Chosen) -> Result<Self, Exit> {
+        let mut section = chosen.section.clone();
+        section.connect_timeout = section.connect_timeout.min(PATIENCE);
+        let plan = wiring::sync_plan(&chosen.name, &section, 0);
+        let (source, source_server) = plan.source().open(0).await.map_err(|error| exit_of(&error))?;
+        let opened = plan.target().open(section.target_db).await;
+        let (target, target_server) = opened.map_err(|error| exit_of(&error))?;
+        Ok(Self { plan, source, source_server, target, target_server, db: 0 })
+    }
+
+    /// The source in this database, and the target.
+    pub(super) async fn both(&mut self, db: u16) -> Result<(&mut Line, &mut Line), WireError> {
+        if self.db != db {
+            self.source.call(&[b"SELECT", db.to_string().as_bytes()]).await?;
+            self.db = db;
+        }
+        Ok((&mut self.source, &mut self.target))
+    }
+}
+
+/// A stream as nodes know it.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Known {
+    pub row: StreamRow,
+    pub notes: StreamNotes,
+}
+
+/// The streams that the scout has listed, with what is noted of them.
+pub(super) async fn known(desk: &Desk, chosen: &Chosen) -> Result<BTreeMap<StreamName, Known>, Exit> {
+    let rows = usize::try_from(chosen.section.streams_max.saturating_add(ROWS_SPARE)).unwrap_or(usize::MAX);
+    let scout = UnitId::exclusive(&chosen.pipeline, SCOUT);
+    let (listed, _) = desk.store.peek_table(&desk.link, &scout, rows).await.map_err(fault)?;
+    let mut streams: BTreeMap<StreamName, Known> = listed
+        .iter()
+        .filter_map(|(row, text)| {
+            let row = (StreamName::of_text(row)?, serde_json::from_str(text).unwrap_or_default());
+            Some((row.0, Known { row: row.1, notes: StreamNotes::default() }))
+        })
+        .collect();
+    for bucket in 0..chosen.section.buckets {
+        let unit = UnitId::exclusive(&chosen.pipeline, &bucket_name(bucket));
+        let (notes, _) = desk.store.peek_table(&desk.link, &unit, rows).await.map_err(fault)?;
+        for (row, text) in notes {
+            let Some(known) = StreamName::of_text(&row).and_then(|name| streams.get_mut(&name)) else { continue };
+            known.notes = serde_json::from_str(&text).unwrap_or_default();
+        }
+    }
+    Ok(streams)
+}
+
+/// Whether the pipeline is paused and every bucket has heard of it: what has not is still in its mailbox, since the order
+/// and the news of it are one commit, and a bucket copies nothing between taking the news and reading the order.
+pub(super) async fn rests(desk: &Desk, chosen: &Chosen) -> Result<bool, Exit> {
+    let since = desk.store.fact(&desk.link, &chosen.pipeline, "paused_ms").await.map_err(fault)?;
+    if since.is_none_or(|since| since.is_empty()) {
+        return Ok(false);
+    }
+    for bucket in 0..chosen.section.buckets {
+        let of = Address::new(&chosen.pipeline, &bucket_name(bucket));
+        if desk.store.depth(&desk.link, &of).await.map_err(fault)?.entries > 0 {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
+/// Those of the streams that are copied and, where some are named, are among them; a name that is none is refused.
+pub(super) fn copied(
+    streams: BTreeMap<StreamName, Known>,
+    named: &[String],
+) -> Result<BTreeMap<StreamName, Known>, Exit> {
+    for text in named {
+        if !StreamName::of_text(text).is_some_and(|name| streams.contains_key(&name)) {
+            let words = format!("no stream `{}` is copied; `gapless sync status` lists them", text.escape_debug());
+            return Err(Exit::usage(&words));
+        }
+    }
+    let wanted = |name: &StreamName| named.is_empty() || named.contains(&name.shown());
+    Ok(streams.into_iter().filter(|(name, known)| known.row.refused.is_empty() && wanted(name)).collect())
+}

@@ -1,0 +1,176 @@
+//! `sync plan`: streams, names, sizes, refusals, missing rights and what the servers can do, before any write.
+
+use serde_json::json;
+
+use super::ends::{Ends, exit_of};
+use super::rights::{acl_line, lacking, needs};
+use super::{Chosen, Exit};
+use crate::actors::sync_scout::{judge, look};
+use crate::cli::output::{self, Side, Table};
+use crate::cli::words::{bytes, plain};
+use crate::config::Settings;
+use crate::ids::EntryId;
+use crate::messages::sync::StreamName;
+use crate::sinks::replica::marks_of;
+use crate::supervisor::wiring;
+use crate::wire::look::stream_facts;
+use crate::wire::{Request, Server, WireError};
+
+/// One stream of the plan.
+struct Planned {
+    name: StreamName,
+    target: Vec<u8>,
+    entries: u64,
+    bytes: u64,
+    on_target: Option<EntryId>,
+    refused: String,
+}
+
+pub(super) async fn run(settings: &Settings, chosen: &Chosen, as_json: bool) -> Result<Exit, Exit> {
+    let mut ends = Ends::open(chosen).await?;
+    let scout = wiring::scout_plan(&chosen.name, &chosen.section, settings);
+    let sight = look(&scout).await.map_err(|error| exit_of(&error))?;
+    let judged = judge(&chosen.section, &settings.redis.prefix, &sight, &crate::store::table::Table::new());
+    let mut planned = Vec::new();
+    for (name, row) in judged.changes {
+        let refused = row.map(|row| row.refused).unwrap_or_default();
+        planned.push(one(&mut ends, chosen, name, refused).await.map_err(|error| exit_of(&error))?);
+    }
+    planned.sort_by(|a, b| a.name.cmp(&b.name));
+    let sample = planned.iter().find(|planned| planned.refused.is_empty());
+    let (here, there) = sample.map_or_else(
+        || ("gapless:trial".to_owned(), "gapless:trial".to_owned()),
+        |planned| (trial(&planned.name.key), trial(&planned.target)),
+    );
+    let needs = needs(&chosen.section);
+    let lacks_here = lacking(&mut ends.source, &here, &needs.source).await.map_err(|error| exit_of(&error))?;
+    let lacks_there = lacking(&mut ends.target, &there, &needs.target).await.map_err(|error| exit_of(&error))?;
+    let bad = !lacks_here.is_empty() || !lacks_there.is_empty() || planned.iter().any(|p| !p.refused.is_empty());
+    let exit = if bad { Exit::found() } else { Exit::good() };
+    let acl = [acl_line("gapless_source", "~*", &needs.source), acl_line("gapless_target", "~*", &needs.target)];
+    let notes = notes(&ends.source_server, &ends.target_server);
+    if as_json {
+        let streams: Vec<_> = planned.iter().map(to_json).collect();
+        let answer = json!({
+            "pipeline": chosen.pipeline.to_string(), "streams": streams,
+            "source": ends.source_server.shown, "target": ends.target_server.shown,
+            "databases_left_out": sight.faults, "cut": sight.is_cut,
+            "missing_rights": { "source": lacks_here, "target": lacks_there }, "acl": acl, "notes": notes,
+        });
+        return Ok(output::json(&answer, exit));
+    }
+    let mut text = format!(
+        "{}: {} ({}) to {} ({})\n",
+        chosen.pipeline,
+        ends.plan.source().address(),
+        ends.source_server.shown,
+        ends.plan.target().address(),
+        ends.target_server.shown
+    );
+    text.push_str(&table(&planned));
+    for (db, reason) in &sight.faults {
+        text.push_str(&format!("database {db} is left out: {reason}\n"));
+    }
+    if sight.is_cut {
+        text.push_str("there are more streams than streams_max\n");
+    }
+    for (end, lacks) in [("source", &lacks_here), ("target", &lacks_there)] {
+        if !lacks.is_empty() {
+            text.push_str(&format!("the user of the {end} lacks: {}\n", lacks.join(" ")));
+        }
+    }
+    notes.iter().for_each(|note| text.push_str(&format!("{note}\n")));
+    text.push_str(&format!("minimal rights (~* may be narrowed to your keys, ~gapless:replicas and ~gapless:repair:*):\n  source: {}\n  target: {}\n", acl[0], acl[1]));
+    Ok(output::text(&text, exit))
+}
+
+/// A key beside a real one, so that the user's patterns of keys hold for it, and that is not there.
+fn trial(key: &[u8]) -> String {
+    format!("{}:gapless-trial", String::from_utf8_lossy(key))
+}
+
+async fn one(ends: &mut Ends, chosen: &Chosen, name: StreamName, refused: String) -> Result<Planned, WireError> {
+    let target = chosen.section.target_key(name.db, &name.key);
+    let (source, there) = ends.both(name.db).await?;
+    let facts = stream_facts(source, &name.key).await.unwrap_or_default().unwrap_or_default();
+    let memory = source.all(&Request::of(&[b"MEMORY", b"USAGE", &name.key])).await?;
+    let bytes = memory.first().and_then(|reply| reply.int()).and_then(|n| u64::try_from(n).ok()).unwrap_or(0);
+    let kind = there.call(&[b"TYPE", &target]).await?;
+    let mut refused = refused;
+    let on_target = match kind.bytes() {
+        b"none" => None,
+        b"stream" => stream_facts(there, &target).await?.map(|facts| facts.last),
+        other => {
+            refused = format!("the target has a key of type {} there", String::from_utf8_lossy(other));
+            None
+        }
+    };
+    if refused.is_empty() && on_target.is_some_and(|last| last > EntryId::ZERO) {
+        let mark = marks_of(there, std::slice::from_ref(&target)).await?.pop().flatten();
+        let ours = mark.as_ref().is_some_and(|mark| mark.owner.starts_with(&format!("{}@", chosen.pipeline)));
+        refused = match mark {
+            Some(mark) if !ours => format!("{} copies to this key already", mark.owner),
+            _ => String::new(),
+        };
+    }
+    Ok(Planned { name, target, entries: facts.length, bytes, on_target, refused })
+}
+
+fn to_json(planned: &Planned) -> serde_json::Value {
+    json!({
+        "stream": planned.name.shown(), "target": String::from_utf8_lossy(&planned.target),
+        "entries": planned.entries, "bytes": planned.bytes,
+        "target_last_id": planned.on_target.map(|id| id.to_string()), "refused": planned.refused,
+    })
+}
+
+fn table(planned: &[Planned]) -> String {
+    let mut table = Table::new(&[
+        ("STREAM", Side::Left),
+        ("ENTRIES", Side::Right),
+        ("BYTES", Side::Right),
+        ("TARGET HAS", Side::Left),
+        ("TARGET", Side::Left),
+    ]);
+    for one in planned {
+        let note = if one.refused.is_empty() { String::new() } else { format!("refused: {}", one.refused) };
+        let cells = vec![
+            plain(&one.name.shown()),
+            one.entries.to_string(),
+            bytes(one.bytes),
+            one.on_target.map_or_else(|| "-".to_owned(), |id| id.to_string()),
+            plain(&String::from_utf8_lossy(&one.target)),
+        ];
+        table.row_with(cells, note);
+    }
+    table.render()
+}
+
+/// What the versions of the servers mean.
+fn notes(source: &Server, target: &Server) -> Vec<String> {
+    let mut notes = Vec::new();
+    if !source.counts() {
+        notes.push(
+            "the source does not count what was ever added (before Redis 7.0): gaps are told without a count"
+                .to_owned(),
+        );
+    }
+    if !target.counts() {
+        notes.push(
+            "the target keeps no counters (before Redis 7.0): entries-added and the lag of groups are not carried over"
+                .to_owned(),
+        );
+    }
+    if source.version >= (8, 6) {
+        notes.push(
+            "producers' own dedupe ids (XADD IDMP) cannot be read from a server, so they do not go along".to_owned(),
+        );
+    }
+    if source.is_cluster || target.is_cluster {
+        notes.push(
+            "one end is a node of a cluster: only the keys of that node are seen; Redis Cluster is not supported yet"
+                .to_owned(),
+        );
+    }
+    notes
+}

@@ -1,0 +1,105 @@
+//! What the users of both ends must be allowed, and which of it they are not: each right is tried, harmlessly.
+
+use crate::config::{Deletes, SyncMode, SyncSettings};
+use crate::wire::{Line, Reply, Request, WireError};
+
+/// A right, and one harmless use of it; `K` stands for a key that is not there. Without one it cannot be tried.
+type Need = (&'static str, &'static [&'static str]);
+
+const BOTH: [Need; 12] = [
+    ("+info", &["INFO", "server"]),
+    ("+time", &["TIME"]),
+    ("+select", &["SELECT", "0"]),
+    ("+client|setname", &["CLIENT", "SETNAME", "gapless:trial"]),
+    ("+type", &["TYPE", "K"]),
+    ("+xrange", &["XRANGE", "K", "-", "+", "COUNT", "1"]),
+    ("+xrevrange", &["XREVRANGE", "K", "+", "-", "COUNT", "1"]),
+    ("+xinfo|stream", &["XINFO", "STREAM", "K"]),
+    ("+xinfo|groups", &["XINFO", "GROUPS", "K"]),
+    ("+xinfo|consumers", &["XINFO", "CONSUMERS", "K", "g"]),
+    ("+xpending", &["XPENDING", "K", "g", "-", "+", "1"]),
+    ("+hmget", &["HMGET", "gapless:replicas", "k"]),
+];
+
+const SOURCE: [Need; 2] = [
+    ("+scan", &["SCAN", "0", "MATCH", "gapless:none", "TYPE", "stream"]),
+    ("+xread", &["XREAD", "COUNT", "1", "STREAMS", "K", "0"]),
+];
+
+const GROUP: [Need; 4] = [
+    ("+xreadgroup", &["XREADGROUP", "GROUP", "g", "c", "COUNT", "1", "STREAMS", "K", ">"]),
+    ("+xack", &["XACK", "K", "g", "0-1"]),
+    ("+xautoclaim", &["XAUTOCLAIM", "K", "g", "c", "0", "0-0"]),
+    ("+xgroup|create", &["XGROUP", "CREATE", "K", "g", "0"]),
+];
+
+const PUBLISH: [Need; 2] =
+    [("+xgroup|setid", &["XGROUP", "SETID", "K", "g", "0"]), ("+xgroup|create", &["XGROUP", "CREATE", "K", "g", "0"])];
+
+const TARGET: [Need; 16] = [
+    ("+watch", &["WATCH", "K"]),
+    ("+unwatch", &["UNWATCH"]),
+    ("+multi", &["MULTI"]),
+    ("+exec", &["EXEC"]),
+    ("+xadd", &["XADD", "K", "NOMKSTREAM", "*", "a", "b"]),
+    ("+xsetid", &["XSETID", "K", "1-1"]),
+    ("+xgroup|create", &["XGROUP", "CREATE", "K", "g", "0"]),
+    ("+xgroup|setid", &["XGROUP", "SETID", "K", "g", "0"]),
+    ("+xgroup|createconsumer", &["XGROUP", "CREATECONSUMER", "K", "g", "c"]),
+    ("+xclaim", &["XCLAIM", "K", "g", "c", "0", "0-1", "JUSTID"]),
+    ("+xack", &["XACK", "K", "g", "0-1"]),
+    ("+hget", &["HGET", "gapless:replicas", "gapless:none"]),
+    ("+hset", &[]),
+    ("+hsetnx", &[]),
+    ("+hdel", &["HDEL", "gapless:replicas", "gapless:none"]),
+    ("+rename", &["RENAME", "K", "K"]),
+];
+
+const DELETES: [Need; 2] = [("+xtrim", &["XTRIM", "K", "MAXLEN", "10"]), ("+xdel", &["XDEL", "K", "0-1"])];
+
+/// What each end needs.
+pub(super) struct Needs {
+    pub source: Vec<Need>,
+    pub target: Vec<Need>,
+}
+
+/// The rights that a configuration needs; no more.
+pub(super) fn needs(settings: &SyncSettings) -> Needs {
+    let mut source = [BOTH.to_vec(), SOURCE.to_vec()].concat();
+    let mut target = [BOTH.to_vec(), TARGET.to_vec()].concat();
+    if settings.mode == SyncMode::Group {
+        source.extend(GROUP);
+    }
+    if !settings.publish_group.is_empty() {
+        source.extend(PUBLISH);
+    }
+    if settings.deletes != Deletes::Keep {
+        target.extend(DELETES);
+    }
+    source.dedup_by_key(|need| need.0);
+    Needs { source, target }
+}
+
+/// The line that makes a user with these rights.
+pub(super) fn acl_line(user: &str, keys: &str, needs: &[Need]) -> String {
+    let rules: Vec<&str> = needs.iter().map(|(rule, _)| *rule).collect();
+    format!("ACL SETUSER {user} on >PASSWORD {keys} {}", rules.join(" "))
+}
+
+/// The rights that the user of this line lacks. Every command is refused, or finds nothing, for another reason.
+pub(super) async fn lacking(line: &mut Line, key: &str, needs: &[Need]) -> Result<Vec<&'static str>, WireError> {
+    let mut lacks = Vec::new();
+    for (rule, sample) in needs.iter().filter(|(_, sample)| !sample.is_empty()) {
+        let args: Vec<&[u8]> =
+            sample.iter().map(|arg| if *arg == "K" { key.as_bytes() } else { arg.as_bytes() }).collect();
+        let reply = line.all(&Request::of(&args)).await?;
+        if matches!(reply.first(), Some(Reply::Error(words)) if words.starts_with("NOPERM")) {
+            lacks.push(*rule);
+        }
+        if *rule == "+multi" {
+            // What was begun is ended by the `EXEC` that follows, or here.
+            line.all(&Request::of(&[b"DISCARD"])).await?;
+        }
+    }
+    Ok(lacks)
+}

@@ -1,0 +1,172 @@
+//! `sync status`: lag in entries, time and bytes, from both ends themselves; and what nodes have noted.
+
+use serde_json::json;
+
+use super::ends::{Ends, Known, exit_of, known, rests};
+use super::{Chosen, Desk, Exit};
+use crate::cli::desk::fault;
+use crate::cli::output::{self, Side, Table};
+use crate::cli::words::{age, bytes, plain};
+use crate::ids::EntryId;
+use crate::messages::sync::{NoteKind, StreamName};
+use crate::sinks::replica::marks_of;
+use crate::wire::look::{StreamFacts, behind, now_ms, range, stream_facts};
+use crate::wire::{Request, WireError};
+
+/// Ids below this are no times: streams whose ids producers choose. The first of January 2000.
+const TIME_MIN_MS: u64 = 946_684_800_000;
+
+/// How one stream stands.
+pub(super) struct Standing {
+    pub source: Option<StreamFacts>,
+    pub target: Option<StreamFacts>,
+    /// Entries that are not copied; none where that cannot be told.
+    pub lag_entries: Option<u64>,
+    /// The age of the oldest of them; none where ids are no times.
+    pub lag_ms: Option<u64>,
+    /// About as many bytes, by the mean of the stream.
+    pub lag_bytes: Option<u64>,
+}
+
+impl Standing {
+    pub(super) fn is_even(&self) -> bool {
+        match (&self.source, &self.target) {
+            (Some(source), Some(target)) => source.last == target.last,
+            (Some(source), None) => source.last == EntryId::ZERO,
+            (None, _) => true,
+        }
+    }
+}
+
+/// Asks both ends about one stream.
+pub(super) async fn standing(ends: &mut Ends, name: &StreamName) -> Result<Standing, WireError> {
+    let key = ends.plan.settings.target_key(name.db, &name.key);
+    let (source, target) = ends.both(name.db).await?;
+    // The target first: what is copied in between makes the lag smaller than it was, never negative.
+    let there = stream_facts(target, &key).await?;
+    let mark = marks_of(target, std::slice::from_ref(&key)).await?.pop().flatten();
+    let here = stream_facts(source, &name.key).await?;
+    let position = there.as_ref().map_or(EntryId::ZERO, |facts| facts.last);
+    let Some(facts) = &here else {
+        return Ok(Standing { source: here, target: there, lag_entries: None, lag_ms: None, lag_bytes: None });
+    };
+    if facts.last <= position {
+        let none = Some(0);
+        return Ok(Standing { source: here, target: there, lag_entries: none, lag_ms: none, lag_bytes: none });
+    }
+    let base = mark.and_then(|mark| mark.counted);
+    let copied = there.as_ref().and_then(|facts| facts.added).zip(base);
+    let copied = copied.and_then(|(added, base)| u64::try_from(i64::try_from(added).ok()? - base).ok());
+    let lag_entries = match (&there, facts.added, copied) {
+        (None, ..) => Some(facts.length),
+        (Some(_), Some(ever), Some(copied)) => ever.checked_sub(copied),
+        _ => None,
+    };
+    let next = range(source, &name.key, &behind(position), "+", 1).await?;
+    let now = now_ms(source).await?;
+    let oldest = next.items().first().map(|item| item.id.ms).filter(|ms| *ms >= TIME_MIN_MS);
+    let memory = source.all(&Request::of(&[b"MEMORY", b"USAGE", &name.key])).await?;
+    let memory = memory.first().and_then(|reply| reply.int()).and_then(|n| u64::try_from(n).ok());
+    let mean = memory.map(|memory| memory / facts.length.max(1));
+    Ok(Standing {
+        lag_entries,
+        lag_ms: oldest.map(|ms| now.saturating_sub(ms)),
+        lag_bytes: lag_entries.zip(mean).map(|(entries, mean)| entries * mean),
+        source: here,
+        target: there,
+    })
+}
+
+fn state(known: &Known, standing: &Standing) -> &'static str {
+    match (known.row.refused.is_empty(), known.notes.stopped.is_empty()) {
+        (false, _) => "refused",
+        (true, false) => "stopped",
+        (true, true) if standing.source.is_none() => "gone",
+        (true, true) if standing.is_even() => "even",
+        (true, true) => "behind",
+    }
+}
+
+pub(super) async fn run(desk: &Desk, chosen: &Chosen) -> Result<Exit, Exit> {
+    let streams = known(desk, chosen).await?;
+    let paused = desk.store.fact(&desk.link, &chosen.pipeline, "paused_ms").await.map_err(fault)?;
+    let paused = paused.filter(|since| !since.is_empty()).and_then(|since| since.parse::<u64>().ok());
+    let now = desk.store.now_ms(&desk.link).await.map_err(fault)?;
+    let paused_age_ms = paused.map(|since| now.saturating_sub(since));
+    let resting = rests(desk, chosen).await?;
+    let mut ends = Ends::open(chosen).await?;
+    let mut rows = Vec::new();
+    for (name, known) in &streams {
+        let standing = standing(&mut ends, name).await.map_err(|error| exit_of(&error))?;
+        rows.push((name, known, standing));
+    }
+    if desk.json {
+        let streams: Vec<_> = rows.iter().map(|(name, known, standing)| to_json(name, known, standing)).collect();
+        let answer = json!({
+            "pipeline": chosen.pipeline.to_string(), "paused_age_ms": paused_age_ms, "resting": resting,
+            "streams": streams,
+        });
+        return Ok(output::json(&answer, Exit::good()));
+    }
+    let mut text = format!("{}\n", chosen.pipeline);
+    if let Some(ms) = paused_age_ms {
+        let yet = if resting { "" } else { " (not every unit has heard of it yet)" };
+        text.push_str(&format!("paused for {}{yet}; to go on: gapless sync resume\n", age(ms)));
+    }
+    if rows.is_empty() {
+        text.push_str("no stream is listed yet: is a node running? gapless sync plan shows what it would find\n");
+        return Ok(output::text(&text, Exit::good()));
+    }
+    text.push_str(&table(&rows));
+    Ok(output::text(&text, Exit::good()))
+}
+
+fn to_json(name: &StreamName, known: &Known, standing: &Standing) -> serde_json::Value {
+    json!({
+        "stream": name.shown(), "state": state(known, standing),
+        "refused": known.row.refused, "stopped": known.notes.stopped,
+        "source_last_id": standing.source.as_ref().map(|facts| facts.last.to_string()),
+        "target_last_id": standing.target.as_ref().map(|facts| facts.last.to_string()),
+        "lag_entries": standing.lag_entries, "lag_ms": standing.lag_ms, "lag_bytes_about": standing.lag_bytes,
+        "gap_entries": known.notes.count(NoteKind::Gap), "conflict_entries": known.notes.count(NoteKind::Conflict),
+        "pending_lost": known.notes.pending_lost, "notes": known.notes.notes,
+    })
+}
+
+fn table(rows: &[(&StreamName, &Known, Standing)]) -> String {
+    let mut table = Table::new(&[
+        ("STREAM", Side::Left),
+        ("STATE", Side::Left),
+        ("LAG", Side::Right),
+        ("AGE", Side::Right),
+        ("ABOUT", Side::Right),
+        ("GAPS", Side::Right),
+        ("POSITION", Side::Left),
+    ]);
+    let unknown = || "-".to_owned();
+    for (name, known, standing) in rows {
+        let mut notes: Vec<String> = known
+            .notes
+            .notes
+            .iter()
+            .rev()
+            .take(3)
+            .map(|note| {
+                let count = note.count.map_or_else(|| "an unknown number".to_owned(), |count| count.to_string());
+                format!("{}: {count} entries behind {} through {}", note.kind.as_str(), note.after, note.through)
+            })
+            .collect();
+        notes.extend([&known.row.refused, &known.notes.stopped].into_iter().filter(|w| !w.is_empty()).cloned());
+        let cells = vec![
+            plain(&name.shown()),
+            state(known, standing).to_owned(),
+            standing.lag_entries.map_or_else(unknown, |count| count.to_string()),
+            standing.lag_ms.map_or_else(unknown, age),
+            standing.lag_bytes.map_or_else(unknown, bytes),
+            known.notes.count(NoteKind::Gap).to_string(),
+            standing.target.as_ref().map_or_else(unknown, |facts| facts.last.to_string()),
+        ];
+        table.row_with(cells, plain(&notes.join("; ")));
+    }
+    table.render()
+}
