@@ -19,8 +19,8 @@ demo: ## Shows the whole on this machine, ends with the audit table; installs Re
 	cargo build --profile demo --bin gapless
 	"$(CARGO_TARGET_DIR)/demo/gapless" demo $(ARGS)
 
-test: ## Runs every test against real servers; installs Redis, anvil (an EVM node) and Python where they are missing
-	scripts/install-tools.sh redis anvil python
+test: ## Runs every test against real servers; installs Redis, anvil (an EVM node), Python and servers of other versions where they are missing
+	scripts/install-tools.sh redis anvil python versions
 	export GAPLESS_ANVIL="$(ANVIL)"; \
 	if cargo nextest --version >/dev/null 2>&1; then cargo nextest run; else cargo test --bins --lib --tests; fi; \
 	cargo test --doc

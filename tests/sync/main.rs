@@ -1,0 +1,13 @@
+//! Streams copied from one real Redis to another by real nodes, and compared entry for entry by an oracle of their own.
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod commands;
+mod copies;
+mod gaps;
+mod groups;
+mod loops;
+mod storms;
+mod versions;
+mod world;
