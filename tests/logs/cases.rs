@@ -5,6 +5,7 @@ use std::fmt;
 use std::path::PathBuf;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use gapless::actors::log_watcher::WatchPlan;
 use gapless::actors::turn::crash::{CrashPoint, Hold};
@@ -67,6 +68,9 @@ impl fmt::Display for Spec {
     }
 }
 
+/// Pipelines so far.
+static PIPELINES: AtomicU64 = AtomicU64::new(0);
+
 /// How often the fault comes in one case.
 const ROUNDS: u32 = 3;
 
@@ -118,7 +122,9 @@ impl Case {
             publish: None,
             keep: gapless::store::trim::Keep::Newest,
         };
-        let pipeline = site.pipeline(&format!("c{seed}")).await;
+        // The same seed may run several times.
+        let number = PIPELINES.fetch_add(1, Ordering::Relaxed);
+        let pipeline = site.pipeline(&format!("c{seed}_{number}")).await;
         let watched = Watched { site: site.clone(), pipeline, files: new_files(&paths, limit), plan: Arc::new(plan) };
         let writer = Writer::new(&path, habits, seed);
         let link = site.link();
@@ -143,7 +149,14 @@ impl Case {
     }
 
     fn say(&mut self, words: impl fmt::Display) {
-        self.log.push(words.to_string());
+        let words = words.to_string();
+        tracing::info!(seed = self.spec.seed, "{words}");
+        self.log.push(words);
+    }
+
+    /// The pipeline's name.
+    pub fn pipeline(&self) -> String {
+        self.watched.pipeline.to_string()
     }
 
     /// Where the append-only file may be cut.

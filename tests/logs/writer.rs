@@ -125,7 +125,8 @@ impl Writer {
     /// Appends so many lines, in one write or several. `cut`: the last one may stay without its end for now.
     pub fn append(&mut self, lines: usize, cut: bool) {
         let mut bytes = std::mem::take(&mut self.pending);
-        if self.life().is_empty() && self.habits.header {
+        // A header alone is no life of its own: two such files are the same bytes.
+        if lines > 0 && self.life().is_empty() && self.habits.header {
             bytes.extend_from_slice(b"#Fields: date time s-ip cs-method cs-uri-stem sc-status\n");
         }
         for _ in 0..lines {

@@ -41,8 +41,7 @@ impl Tails {
             *is_folder || self.by_path.contains_key(path) || self.paths.matches(path)
         };
         if heard.is_lost || heard.renamed.iter().any(matters) {
-            let earliest = self.scanned_at.map_or(now, |at| at + SCAN_PAUSE);
-            self.scan_at = Some(self.scan_at.map_or(earliest, |at| at.min(earliest)));
+            self.look_again_soon(now);
         }
         if self.scan_at.is_none_or(|at| at <= now) {
             self.scan(now);
@@ -55,6 +54,11 @@ impl Tails {
     fn scan(&mut self, now: Instant) {
         let found = self.find();
         self.note_faults(&found, now);
+        let passed = self.scanned_at.map_or(Duration::ZERO, |at| now.saturating_duration_since(at));
+        let polls = self.hints.polled() > 0;
+        let pause = if polls { self.options.poll_only.min(self.options.poll) } else { self.options.poll };
+        // What is found may ask for an earlier look.
+        (self.scanned_at, self.scan_at) = (Some(now), Some(now + pause));
         let left = self.compare(&found, now);
         self.remember_paths(&found);
         self.place(&found, left, now);
@@ -63,10 +67,7 @@ impl Tails {
             self.first = Some(starts.map(|(no, _)| *no).collect());
         }
         self.remember_paths(&found);
-        self.count_gone(&found, now);
-        let polls = self.hints.polled() > 0;
-        let pause = if polls { self.options.poll_only.min(self.options.poll) } else { self.options.poll };
-        (self.scanned_at, self.scan_at) = (Some(now), Some(now + pause));
+        self.count_gone(&found, passed);
         self.settle(now);
     }
 
@@ -308,6 +309,12 @@ impl Tails {
         self.left_alone.insert(inode, size).is_none()
     }
 
+    /// Everything is looked at as soon as it may be.
+    pub(super) fn look_again_soon(&mut self, now: Instant) {
+        let earliest = self.scanned_at.map_or(now, |at| at + SCAN_PAUSE);
+        self.scan_at = Some(self.scan_at.map_or(earliest, |at| at.min(earliest)));
+    }
+
     /// What time alone makes due.
     fn settle(&mut self, now: Instant) {
         self.timer = None;
@@ -381,8 +388,7 @@ impl Tails {
     }
 
     /// Counts for how long finished files have been gone.
-    fn count_gone(&mut self, found: &Found, now: Instant) {
-        let passed = self.scanned_at.map_or(Duration::ZERO, |at| now.saturating_duration_since(at));
+    fn count_gone(&mut self, found: &Found, passed: Duration) {
         let step = self.options.forget_after / u32::try_from(GONE_STEPS).unwrap_or(1);
         for (no, tail) in &mut self.tails {
             let is_there =

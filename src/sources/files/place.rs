@@ -8,13 +8,24 @@ use super::cursor::Cursor;
 use super::evidence::{agrees, holds_all_of, holds_the_same, is_more_than_a_line, known_end, may_hold, rank};
 use super::globs::{Found, Inode, Seen};
 use super::notice::Notice;
-use super::siblings::{Candidate, Candidates, candidate, home_of};
+use super::siblings::{Candidate, Candidates, candidate, home_of, is_being_packed};
 use super::source::Source;
 use super::tail::Tail;
 use super::tails::{Suspect, Tails};
 
 /// For how long after a path was left empty rotated files are looked for beside it, without something new at it.
 const LATELY_MS: u64 = 600_000;
+
+/// What became of a file that may hold what is known already.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Adopted {
+    /// It holds something else.
+    No,
+    /// It is known what it holds.
+    Yes,
+    /// It cannot be told yet: an open file holds the same so far.
+    Later,
+}
 
 /// Files of a look that no open life holds.
 type Fresh<'f> = BTreeMap<Inode, &'f Seen>;
@@ -41,6 +52,10 @@ impl Tails {
         chains.extend(self.predecessors(&fresh));
         chains.extend(left);
         let mut before: HashMap<PathBuf, u64> = HashMap::new();
+        for (path, (no, since)) in std::mem::take(&mut self.unsettled) {
+            chains.entry(path.clone()).or_insert(no);
+            self.unsettled.insert(path, (no, since));
+        }
         for (path, no) in chains {
             let last = self.begin_between(&path, no, &mut fresh, &mut candidates, now);
             before.insert(path, last);
@@ -50,10 +65,11 @@ impl Tails {
         for (inode, seen) in rest {
             let path = &seen.paths[0];
             let one = candidate(inode, seen, false);
-            if self.left_alone.get(&inode) == Some(&seen.size) || self.may_be_a_copy(&one, now) {
+            let is_aside = self.left_alone.get(&inode) == Some(&seen.size) || is_being_packed(path);
+            if is_aside || self.may_be_a_copy(&one, now) {
                 continue;
             }
-            if self.adopt_if_known(&one, &mut candidates, now) {
+            if self.adopt_if_known(&one, &mut candidates, now) != Adopted::No {
                 continue;
             }
             if let Some(no) = self.begin(path, is_first, false, now)
@@ -150,6 +166,7 @@ impl Tails {
         all.extend(
             fresh.iter().filter(|(inode, _)| !names.contains(inode)).map(|(i, seen)| candidate(*i, seen, false)),
         );
+        all.retain(|one| !is_being_packed(&one.path));
         all.retain(|one| !taken.contains(&one.inode) && !tail.rejected.contains(&one.inode));
         all.sort_by_key(|one| rank(tail, one));
         for one in all {
@@ -182,7 +199,8 @@ impl Tails {
                 let one = candidate(inode, seen, false);
                 let Some(tail) = self.tails.get(&no) else { break };
                 let one = Candidate { is_rotated: self.home(&tail.path) == self.home(&one.path), ..one };
-                if self.left_alone.get(&inode) == Some(&seen.size) || !may_hold(tail, &one, candidates) {
+                let is_aside = self.left_alone.get(&inode) == Some(&seen.size) || is_being_packed(&one.path);
+                if is_aside || !may_hold(tail, &one, candidates) {
                     continue;
                 }
                 let mut cursor = tail.cursor.clone();
@@ -230,7 +248,9 @@ impl Tails {
         candidates: &mut Candidates,
         now: Instant,
     ) -> u64 {
+        let earlier = self.unsettled.remove(path).map(|(_, since)| since);
         let Some(since) = self.tails.get(&known).map(|tail| tail.sure_mtime) else { return known };
+        let since = earlier.map_or(since, |earlier| since.min(earlier));
         let taken = self.taken();
         // A life that goes on in place is not waited for by those before it.
         let mut is_over = self.tails.get(&known).is_some_and(|tail| tail.rotated.is_some() || tail.source.is_none());
@@ -243,16 +263,24 @@ impl Tails {
                 fresh.remove(&one.inode);
                 continue;
             }
-            if !is_new
-                || self.left_alone.get(&one.inode) == Some(&one.size)
-                || self.exclude.matches(&one.path)
-                || self.may_be_a_copy(&one, now)
-            {
+            if !is_new || self.left_alone.get(&one.inode) == Some(&one.size) || self.exclude.matches(&one.path) {
                 continue;
             }
-            if self.adopt_if_known(&one, candidates, now) {
-                fresh.remove(&one.inode);
+            if self.may_be_a_copy(&one, now) {
+                self.unsettled.insert(path.to_owned(), (known, since));
                 continue;
+            }
+            match self.adopt_if_known(&one, candidates, now) {
+                Adopted::No => {}
+                Adopted::Yes => {
+                    fresh.remove(&one.inode);
+                    continue;
+                }
+                Adopted::Later => {
+                    self.unsettled.insert(path.to_owned(), (known, since));
+                    fresh.remove(&one.inode);
+                    continue;
+                }
             }
             if let Some(no) = self.begin(&one.path, false, true, now)
                 && let Some(tail) = self.tails.get_mut(&no)
@@ -265,11 +293,10 @@ impl Tails {
         last
     }
 
-    /// Whether an open file begins like another one, as far as both go.
+    /// Whether an open file holds the first bytes of another one.
     fn begins_like(&mut self, no: u64, head: &[u8]) -> bool {
         let source = self.tails.get_mut(&no).and_then(|tail| tail.source.as_mut());
-        let own = source.and_then(|source| source.bytes(0, head.len()).ok()).unwrap_or_default();
-        !own.is_empty() && (head.starts_with(&own) || own.starts_with(head))
+        source.and_then(|source| source.bytes(0, head.len()).ok()).is_some_and(|own| own == head)
     }
 
     /// Whether a file still is the one that a life let go. If it grew since, it is read on.
@@ -282,10 +309,10 @@ impl Tails {
 
     /// A file that holds what lives that are over have already given: their packed or copied form. It gets a record that
     /// says so, and what it holds beyond that is read.
-    fn adopt_if_known(&mut self, one: &Candidate, candidates: &mut Candidates, now: Instant) -> bool {
-        let Some(head) = candidates.head(one) else { return false };
+    fn adopt_if_known(&mut self, one: &Candidate, candidates: &mut Candidates, now: Instant) -> Adopted {
+        let Some(head) = candidates.head(one) else { return Adopted::No };
         if head.is_empty() {
-            return false;
+            return Adopted::No;
         }
         let head = head.to_vec();
         let home = self.home(&one.path);
@@ -297,7 +324,8 @@ impl Tails {
             .collect();
         if nameless.into_iter().any(|no| self.begins_like(no, &head)) {
             // An open file of which nothing was given yet holds the same: it comes first.
-            return true;
+            self.look_again_soon(now);
+            return Adopted::Later;
         }
         let head = head.as_slice();
         let likely: Vec<u64> =
@@ -309,8 +337,9 @@ impl Tails {
                     // It is being read, or was read, where it is.
                     if tail.finished {
                         self.set_aside(one.inode, one.size);
+                        return Adopted::Yes;
                     }
-                    return true;
+                    return Adopted::Later;
                 }
                 continue;
             }
@@ -331,9 +360,9 @@ impl Tails {
             (tail.is_dirty, tail.rotated) = (true, Some(now));
             let no = self.add(tail);
             self.enqueue(no);
-            return true;
+            return Adopted::Yes;
         }
-        false
+        Adopted::No
     }
 
     /// A file of which nothing was given yet changed: it may have been another one, unseen, that only a copy holds.

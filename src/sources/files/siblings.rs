@@ -53,6 +53,12 @@ pub(super) fn home_of(path: &Path, is_followed: impl Fn(&Path) -> bool) -> Optio
         .find(|home| is_followed(home))
 }
 
+/// Whether a file is the packed form, not complete yet, of one that still stands beside it: packers delete that one last.
+pub(super) fn is_being_packed(path: &Path) -> bool {
+    let is_packed = path.extension().is_some_and(|end| end == "gz" || end == "zst");
+    is_packed && fs::symlink_metadata(path.with_extension("")).is_ok_and(|meta| meta.is_file())
+}
+
 /// What a rotated name says of its age, older first: small numbers count backwards, dates forwards.
 fn age_of(name: &OsStr, other: &OsStr) -> i64 {
     let common = name.as_bytes().iter().zip(other.as_bytes()).take_while(|(a, b)| a == b).count();
@@ -91,7 +97,7 @@ impl Candidates {
             let own_name = one.path.file_name().unwrap_or_default();
             let is_like_it =
                 one.path != path && (is_rotated_name(name, own_name) || (one.is_rotated && own_name == name));
-            if is_like_it || inodes.contains(&one.inode.1) {
+            if (is_like_it || inodes.contains(&one.inode.1)) && !is_being_packed(&one.path) {
                 let mut one = one.clone();
                 one.is_rotated = is_like_it;
                 all.push(one);

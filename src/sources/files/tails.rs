@@ -57,6 +57,9 @@ pub struct Tails {
     /// Lives whose records are old enough to be dropped.
     pub(super) forgettable: BTreeSet<u64>,
     pub(super) suspects: HashMap<Inode, Suspect>,
+    /// Followed paths beside which a file lies of which it cannot be told yet whether it is another life, with the life
+    /// before it and the time from which on such files are new.
+    pub(super) unsettled: BTreeMap<PathBuf, (u64, i128)>,
     /// Packed files that are nobody's, with their size.
     pub(super) left_alone: HashMap<Inode, u64>,
     /// Paths that cannot be looked at.
@@ -102,6 +105,7 @@ impl Tails {
             timer: None,
             forgettable: BTreeSet::new(),
             suspects: HashMap::new(),
+            unsettled: BTreeMap::new(),
             left_alone: HashMap::new(),
             faults: BTreeMap::new(),
             is_beyond: false,
@@ -232,11 +236,16 @@ impl Tails {
         if let Some(timer) = self.timer {
             due = due.min(timer);
         }
-        if !self.queue.is_empty() {
+        if self.queue.iter().any(|no| self.is_ready(*no, now)) {
             due = due.min(self.batch_at.map_or(now, |at| at + self.options.linger));
         }
         let wait = due.saturating_duration_since(now);
         (!wait.is_zero()).then_some(wait)
+    }
+
+    /// Whether a life's turn can come: it does not rest after a failure, nor wait for a life that does.
+    fn is_ready(&self, no: u64, now: Instant) -> bool {
+        self.tails.get(&no).is_some_and(|tail| !tail.fault.rests(now))
     }
 
     /// What happened since the last time, for the log.
