@@ -2,7 +2,6 @@
 //! tests themselves wrote.
 
 #![allow(clippy::disallowed_methods, reason = "renaming is what rotation does")]
-#![allow(dead_code, reason = "the cases of real processes, which need it, are still to come")]
 
 #[path = "../support/mod.rs"]
 mod support;
@@ -10,8 +9,12 @@ mod support;
 #[cfg(any(debug_assertions, feature = "failpoints"))]
 mod cases;
 #[cfg(any(debug_assertions, feature = "failpoints"))]
+mod deaths;
+mod fields;
+#[cfg(any(debug_assertions, feature = "failpoints"))]
 mod matrix;
 mod oracle;
+mod storms;
 #[cfg(any(debug_assertions, feature = "failpoints"))]
 mod watch;
 mod writer;
