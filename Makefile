@@ -35,7 +35,8 @@ chaos: ## Long runs with kills, pauses and cut connections, and the exhaustive m
 	export GAPLESS_ANVIL="$(ANVIL)" GAPLESS_CHAOS=long; \
 	cargo test --profile demo --features failpoints --test chaos -- --nocapture --test-threads=1; \
 	cargo test --profile demo --test model -- --ignored --nocapture; \
-	cargo test --profile demo --test files random
+	cargo test --profile demo --test files random; \
+	cargo test --profile demo --features failpoints --test logs -- --include-ignored --nocapture --test-threads=1
 
 bench: ## Measures the hot paths against the limit of this machine
 	scripts/install-tools.sh redis

@@ -105,6 +105,16 @@ impl Actor for LogWatcher {
             }
         };
         ctx.spawn(actix::fut::wrap_future::<_, Self>(listening));
+        let (files, poll) = (self.files.clone(), self.unit.idle_poll);
+        // While Redis is away or the stream is full no turn comes as far as the files; what appears meanwhile, and may be
+        // rotated and deleted, is opened all the same.
+        let looking = async move {
+            loop {
+                tokio::time::sleep(poll).await;
+                files.look().await;
+            }
+        };
+        ctx.spawn(actix::fut::wrap_future::<_, Self>(looking));
         turn::begin(ctx);
     }
 }

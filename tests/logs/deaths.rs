@@ -22,7 +22,8 @@ async fn at(redis: &RedisServer, point: CrashPoint, styles: &[Style], seed: u64)
     let mut connection = redis.connection();
     let mut deaths = 0;
     for field in &mut fields {
-        let mut victim = node(folder.path(), &format!("v-{}", field.name), "h", &redis.url(), &prefix, &field.section());
+        let mut victim =
+            node(folder.path(), &format!("v-{}", field.name), "h", &redis.url(), &prefix, &field.section());
         let nth = match point {
             CrashPoint::AfterAcquire | CrashPoint::BeforeRelease | CrashPoint::AfterClaim => 1,
             _ => rng.random_range(1..6),

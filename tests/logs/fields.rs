@@ -28,8 +28,9 @@ impl Field {
     pub fn new(folder: &Path, prefix: &str, name: &str, style: Style, seed: u64) -> Self {
         let folder = folder.join(name);
         std::fs::create_dir_all(&folder).expect("a folder");
-        let (header, torn, late) = (!style.is_in_place() && seed % 3 == 0, seed % 4 == 1, seed % 2 == 0);
-        let longest = if seed % 5 == 0 { 700 } else { 60 };
+        let (header, torn, late) =
+            (!style.is_in_place() && seed.is_multiple_of(3), seed % 4 == 1, seed.is_multiple_of(2));
+        let longest = if seed.is_multiple_of(5) { 700 } else { 60 };
         let habits = Habits { style, header, torn, late, longest };
         Self {
             name: name.to_owned(),

@@ -20,7 +20,6 @@ pub struct Piece {
 pub struct Entry {
     pub file: String,
     pub piece: Piece,
-    pub level: String,
 }
 
 impl fmt::Display for Piece {
@@ -97,7 +96,8 @@ fn entry(fields: &[Vec<u8>]) -> Entry {
         other => panic!("an unknown part {other}"),
     };
     let piece = Piece { offset: offset.parse().expect("an offset"), bytes: field(b"d").expect("bytes"), part };
-    Entry { file: file.to_owned(), piece, level: text(b"l").expect("a level") }
+    assert!(text(b"l").is_some(), "{id} has no level");
+    Entry { file: file.to_owned(), piece }
 }
 
 /// Everything that G6 forbids: a piece that is lost, doubled, altered or out of order, a life under two names or two
@@ -170,11 +170,7 @@ mod tests {
         let whole: Vec<Entry> = [(0, "x"), (1, "y")]
             .iter()
             .flat_map(|(n, file)| {
-                lives[*n].iter().map(|piece| Entry {
-                    file: (*file).to_owned(),
-                    piece: piece.clone(),
-                    level: String::new(),
-                })
+                lives[*n].iter().map(|piece| Entry { file: (*file).to_owned(), piece: piece.clone() })
             })
             .collect();
         assert_eq!(faults(&lives, &whole), Vec::<String>::new());

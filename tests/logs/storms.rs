@@ -65,7 +65,8 @@ impl Storm {
     }
 
     async fn fault(&mut self) {
-        let fault = *[Fault::NodeKill, Fault::NodeKill, Fault::NodeStop, Fault::RedisKill].choose(&mut self.rng).expect("one");
+        let fault =
+            *[Fault::NodeKill, Fault::NodeKill, Fault::NodeStop, Fault::RedisKill].choose(&mut self.rng).expect("one");
         let of = self.rng.random_range(0..self.nodes.len());
         *self.faults.entry(fault).or_default() += 1;
         match fault {

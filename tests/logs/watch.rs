@@ -185,11 +185,6 @@ impl Watcher {
         self.unit().map(|unit| unit.lease.held().owner)
     }
 
-    /// Whether the unit has ended, and how.
-    pub fn exit(&self) -> Option<Exit> {
-        self.unit().and_then(|unit| unit.exit())
-    }
-
     /// Whether it found nothing more to do.
     pub fn is_asleep(&self) -> bool {
         self.unit().is_some_and(|unit| unit.is_asleep())

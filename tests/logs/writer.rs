@@ -140,11 +140,6 @@ impl Writer {
         self.write(&bytes);
     }
 
-    /// Writes given bytes as they are.
-    pub fn append_bytes(&mut self, bytes: &[u8]) {
-        self.write(bytes);
-    }
-
     fn write(&mut self, mut bytes: &[u8]) {
         while !bytes.is_empty() {
             let some = if self.rng.random_ratio(1, 2) { bytes.len() } else { self.rng.random_range(1..=bytes.len()) };
@@ -214,14 +209,6 @@ impl Writer {
     /// Whether a rotated file waits to be packed.
     pub fn is_packing(&self) -> bool {
         !self.later.is_empty()
-    }
-
-    /// A whole rotation, but for the packing.
-    pub fn rotate(&mut self) {
-        self.begin_rotation();
-        while self.is_rotating() {
-            self.step();
-        }
     }
 
     /// The next step of the rotation.

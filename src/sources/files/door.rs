@@ -58,6 +58,13 @@ impl LogFiles {
         self.run(read).await
     }
 
+    /// [`Tails::look`] where no batch is asked for although a look is due; nothing is read.
+    pub async fn look(&self) {
+        if self.lock().is_neglected(Instant::now()) {
+            self.run(Tails::look).await;
+        }
+    }
+
     /// [`Tails::back`].
     pub async fn back(&self, records: u64) -> Back {
         self.run(move |tails, _| tails.back(records)).await
@@ -92,7 +99,7 @@ impl LogFiles {
         self.lock().notices()
     }
 
-    /// Only held for file work that was begun by a future that was dropped, otherwise free.
+    /// Held for file work that was begun by a future that was dropped, and for looks while no batch is asked for; else free.
     fn lock(&self) -> std::sync::MutexGuard<'_, Tails> {
         self.tails.lock().unwrap_or_else(PoisonError::into_inner)
     }

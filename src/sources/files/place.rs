@@ -65,7 +65,7 @@ impl Tails {
         for (inode, seen) in rest {
             let path = &seen.paths[0];
             let one = candidate(inode, seen, false);
-            let is_aside = self.left_alone.get(&inode) == Some(&seen.size) || is_being_packed(path);
+            let is_aside = self.left_alone.get(&inode) == Some(&seen.size) || is_being_packed(path, &self.home(path));
             if is_aside || self.may_be_a_copy(&one, now) {
                 continue;
             }
@@ -166,7 +166,7 @@ impl Tails {
         all.extend(
             fresh.iter().filter(|(inode, _)| !names.contains(inode)).map(|(i, seen)| candidate(*i, seen, false)),
         );
-        all.retain(|one| !is_being_packed(&one.path));
+        all.retain(|one| !is_being_packed(&one.path, &self.home(&one.path)));
         all.retain(|one| !taken.contains(&one.inode) && !tail.rejected.contains(&one.inode));
         all.sort_by_key(|one| rank(tail, one));
         for one in all {
@@ -199,7 +199,8 @@ impl Tails {
                 let one = candidate(inode, seen, false);
                 let Some(tail) = self.tails.get(&no) else { break };
                 let one = Candidate { is_rotated: self.home(&tail.path) == self.home(&one.path), ..one };
-                let is_aside = self.left_alone.get(&inode) == Some(&seen.size) || is_being_packed(&one.path);
+                let is_aside = self.left_alone.get(&inode) == Some(&seen.size)
+                    || is_being_packed(&one.path, &self.home(&one.path));
                 if is_aside || !may_hold(tail, &one, candidates) {
                     continue;
                 }

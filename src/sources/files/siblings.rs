@@ -54,9 +54,11 @@ pub(super) fn home_of(path: &Path, is_followed: impl Fn(&Path) -> bool) -> Optio
 }
 
 /// Whether a file is the packed form, not complete yet, of one that still stands beside it: packers delete that one last.
-pub(super) fn is_being_packed(path: &Path) -> bool {
+/// One that stands beside the followed file itself is what the followed file was before.
+pub(super) fn is_being_packed(path: &Path, home: &Path) -> bool {
     let is_packed = path.extension().is_some_and(|end| end == "gz" || end == "zst");
-    is_packed && fs::symlink_metadata(path.with_extension("")).is_ok_and(|meta| meta.is_file())
+    let plain = path.with_extension("");
+    is_packed && plain != home && fs::symlink_metadata(plain).is_ok_and(|meta| meta.is_file())
 }
 
 /// What a rotated name says of its age, older first: small numbers count backwards, dates forwards.
@@ -97,7 +99,7 @@ impl Candidates {
             let own_name = one.path.file_name().unwrap_or_default();
             let is_like_it =
                 one.path != path && (is_rotated_name(name, own_name) || (one.is_rotated && own_name == name));
-            if (is_like_it || inodes.contains(&one.inode.1)) && !is_being_packed(&one.path) {
+            if (is_like_it || inodes.contains(&one.inode.1)) && !is_being_packed(&one.path, path) {
                 let mut one = one.clone();
                 one.is_rotated = is_like_it;
                 all.push(one);

@@ -15,6 +15,9 @@ use super::split::Splitter;
 use super::tail::{Generations, Tail};
 use crate::messages::log_file::LogFile;
 
+/// Whoever asks for batches looks sooner than this after a look is due.
+const NEGLECTED: Duration = Duration::from_millis(100);
+
 /// A file that may be a copy in the making, and how it looked last.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Suspect {
@@ -241,6 +244,12 @@ impl Tails {
         }
         let wait = due.saturating_duration_since(now);
         (!wait.is_zero()).then_some(wait)
+    }
+
+    /// Whether a look is overdue because nobody asks for batches. Before anything was restored there is none to miss:
+    /// whose the files are is not known yet.
+    pub(super) fn is_neglected(&self, now: Instant) -> bool {
+        self.epoch > 0 && self.scan_at.is_some_and(|at| at + NEGLECTED <= now)
     }
 
     /// Whether a life's turn can come: it does not rest after a failure, nor wait for a life that does.
