@@ -174,6 +174,14 @@ impl StreamSync {
     async fn settle(&self, hands: &mut Hands, name: &StreamName, trouble: Trouble) -> Result<(), Error> {
         match trouble {
             Trouble::Turn(error) => Err(error),
+            Trouble::Later(reason) => {
+                tracing::debug!(unit = %self.unit.lease.unit(), stream = name.shown(), reason, "stream taken up later");
+                if let Some(stream) = hands.streams.get_mut(name) {
+                    stream.phase = stream::Phase::Gone;
+                    stream.tended = Some(Instant::now());
+                }
+                Ok(())
+            }
             Trouble::Stream(reason) => {
                 tracing::error!(unit = %self.unit.lease.unit(), stream = name.shown(), reason, "stream left alone");
                 if let Some(stream) = hands.streams.get_mut(name) {

@@ -228,7 +228,9 @@ fn text(row: &StreamRow) -> String {
 /// A foreign Redis that is away, in the words that the runtime reacts to.
 fn to_source(error: WireError) -> SourceError {
     match error {
-        WireError::Away { address, reason } => SourceError::Unreachable { endpoint: address, reason },
+        WireError::Away { address, reason }
+        | WireError::Shut { address, reason }
+        | WireError::Moving { address, reason } => SourceError::Unreachable { endpoint: address, reason },
         WireError::Refused { address, command, reason } => {
             SourceError::Unreachable { endpoint: address, reason: format!("{command}: {reason}") }
         }

@@ -12,14 +12,14 @@ use super::settings::Secret;
 const PORT: u16 = 6379;
 /// The port of a Sentinel where none is written.
 const SENTINEL_PORT: u16 = 26_379;
-/// Most Sentinels of one address.
+/// Most Sentinels, or nodes of a cluster, of one address.
 const SENTINELS_MAX: usize = 15;
 /// What an address looks like.
 const FORM: &str = "must be \"managed\", redis://[user[:password]@]host[:port][/db], rediss://... (TLS), \
                     redis+unix:///PATH[?db=N] or redis+sentinel://[user[:password]@]host[:port],.../MASTER[/db]";
 
 /// A host and a port.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct HostPort {
     /// A name or an IP address, the latter without brackets.
     pub host: String,
@@ -50,6 +50,8 @@ pub enum Route {
         /// The name that they know the master by.
         master: String,
     },
+    /// The nodes of a cluster, as far as they are written; each knows the others. 1 to 15.
+    Cluster(Vec<HostPort>),
 }
 
 /// A checked address. Its text never holds credentials.
@@ -77,8 +79,21 @@ impl fmt::Display for RedisUrl {
 }
 
 impl RedisUrl {
-    /// Understands an address, or answers everything that is wrong with it. Errors hold no part of the address.
+    /// Understands the address of gapless's own Redis, or answers everything that is wrong with it. Errors hold no part
+    /// of the address.
     pub fn parse(text: &str) -> Result<Self, String> {
+        match Self::parse_any(text) {
+            Ok(Self { route: Route::Cluster(_), .. }) => {
+                Err("Redis Cluster comes later: name one server with redis://, \
+                                                              or Sentinels with redis+sentinel://"
+                    .to_owned())
+            }
+            other => other,
+        }
+    }
+
+    /// As [`RedisUrl::parse`], for a Redis that is not gapless's own: it may be a cluster.
+    pub fn parse_any(text: &str) -> Result<Self, String> {
         let Some((scheme, rest)) = text.split_once("://") else { return Err(FORM.to_owned()) };
         let mut faults = Vec::new();
         let url = match scheme.to_ascii_lowercase().as_str() {
@@ -87,11 +102,8 @@ impl RedisUrl {
             "unix" | "redis+unix" => unix(rest, &mut faults),
             "redis+sentinel" => sentinel(rest, false, &mut faults),
             "rediss+sentinel" => sentinel(rest, true, &mut faults),
-            "redis+cluster" | "rediss+cluster" => {
-                return Err("Redis Cluster comes later: name one server with redis://, or Sentinels with \
-                            redis+sentinel://"
-                    .to_owned());
-            }
+            "redis+cluster" => cluster(rest, false, &mut faults),
+            "rediss+cluster" => cluster(rest, true, &mut faults),
             "sentinel" => return Err("Sentinels are written redis+sentinel://host:port,.../MASTER".to_owned()),
             _ => return Err(FORM.to_owned()),
         };
@@ -176,22 +188,46 @@ fn sentinel(rest: &str, tls: bool, faults: &mut Vec<String>) -> Option<RedisUrl>
     let mut found = RedisUrl::to(Route::Sentinel { sentinels, master }, tls);
     found.db = database(db, faults);
     found.insecure = insecure(fragment, tls, faults);
-    if let Some(user) = user {
-        match Url::parse(&format!("redis://{user}@h")) {
-            Ok(url) => (found.username, found.password) = credentials(&url, faults),
-            Err(_) => faults.push("special characters of user and password written as %XX".to_owned()),
-        }
-    }
+    user_of(user, &mut found, faults);
     Some(found)
 }
 
-fn one_sentinel(text: &str, faults: &mut Vec<String>) -> Option<HostPort> {
+/// `[user[:password]@]host[:port],...`.
+fn cluster(rest: &str, tls: bool, faults: &mut Vec<String>) -> Option<RedisUrl> {
+    let (rest, fragment) = rest.split_once('#').map_or((rest, None), |(rest, fragment)| (rest, Some(fragment)));
+    let (authority, path) = rest.split_once('/').unwrap_or((rest, ""));
+    if !matches!(path, "" | "0") || authority.contains('?') {
+        faults.push("nothing behind the nodes: a cluster has database 0 alone".to_owned());
+    }
+    let (user, hosts) = authority.rsplit_once('@').map_or((None, authority), |(user, hosts)| (Some(user), hosts));
+    let nodes: Vec<HostPort> = hosts.split(',').filter_map(|host| host_and_port(host, PORT)).collect();
+    if nodes.len() != hosts.split(',').count() || nodes.len() > SENTINELS_MAX {
+        faults
+            .push(format!("1 to {SENTINELS_MAX} nodes of the cluster, each as host[:port], with commas between them"));
+    }
+    let mut found = RedisUrl::to(Route::Cluster(nodes), tls);
+    found.insecure = insecure(fragment, tls, faults);
+    user_of(user, &mut found, faults);
+    Some(found)
+}
+
+fn user_of(user: Option<&str>, found: &mut RedisUrl, faults: &mut Vec<String>) {
+    let Some(user) = user else { return };
+    match Url::parse(&format!("redis://{user}@h")) {
+        Ok(url) => (found.username, found.password) = credentials(&url, faults),
+        Err(_) => faults.push("special characters of user and password written as %XX".to_owned()),
+    }
+}
+
+fn host_and_port(text: &str, default: u16) -> Option<HostPort> {
     let url = Url::parse(&format!("redis://{text}")).ok();
-    let good = url.filter(|url| !text.contains('@') && url.port() != Some(0));
-    let found = good.and_then(|url| {
-        let host = host_of(&url).filter(|host| !host.is_empty())?;
-        Some(HostPort { host, port: url.port().unwrap_or(SENTINEL_PORT) })
-    });
+    let url = url.filter(|url| !text.contains('@') && url.port() != Some(0))?;
+    let host = host_of(&url).filter(|host| !host.is_empty())?;
+    Some(HostPort { host, port: url.port().unwrap_or(default) })
+}
+
+fn one_sentinel(text: &str, faults: &mut Vec<String>) -> Option<HostPort> {
+    let found = host_and_port(text, SENTINEL_PORT);
     if found.is_none() {
         faults.push("each Sentinel as host[:port], a port from 1 to 65535, with commas between them".to_owned());
     }
@@ -284,6 +320,15 @@ mod tests {
         assert_eq!(url.route, Route::Sentinel { sentinels, master: "main.db-1".to_owned() });
         assert_eq!((url.db, url.tls, url.username.as_deref()), (4, false, Some("me")));
         assert!(good("rediss+sentinel://a/m#insecure").insecure);
+    }
+
+    #[test]
+    fn the_nodes_of_a_cluster_are_an_address_of_other_servers_only() {
+        let url = RedisUrl::parse_any("rediss+cluster://me:secret@a,[::1]:7000/#insecure").expect("an address");
+        assert_eq!(url.route, Route::Cluster(vec![at("a", 6379), at("::1", 7000)]));
+        assert_eq!((url.tls, url.insecure, url.username.as_deref(), url.db), (true, true, Some("me"), 0));
+        assert_eq!(url.to_string(), "rediss+cluster://a,[::1]:7000/#insecure");
+        assert!(RedisUrl::parse_any("redis+cluster://a:0,b/3").expect_err("two faults").contains("database 0 alone"));
     }
 
     #[test]

@@ -275,6 +275,12 @@ fn fits(s: &mut Section<'_>, settings: &SyncSettings) {
     if settings.mode == SyncMode::Group && settings.source.allow_replica {
         s.conflict("source_replica", "mode = \"group\" writes to the source, and a replica takes no writes");
     }
+    if settings.source.allow_replica && matches!(settings.source.url.route, Route::Cluster(_)) {
+        s.conflict(
+            "source_replica",
+            "of a cluster the masters are read; leave it out, or name one replica with redis://",
+        );
+    }
     if !settings.publish_group.is_empty() && settings.source.allow_replica {
         s.conflict("publish_group", "a replica takes no groups; leave it empty, or read from the master");
     }
@@ -310,7 +316,10 @@ fn nowhere() -> RedisUrl {
 fn end(s: &mut Section<'_>, keys: &EndKeys, allow_replica: bool) -> RedisEnd {
     let url = s.parsed(keys.url, |text| match text {
         "" => Ok(None),
-        text => RedisUrl::parse(text).map(Some).map_err(|what| what.replace("must be \"managed\", ", "must be ")),
+        text => RedisUrl::parse_any(text).map(Some).map_err(|what| {
+            let what = what.replace("must be \"managed\", ", "must be ");
+            what.replace("or redis+sentinel://", "redis+cluster://host[:port],... or redis+sentinel://")
+        }),
     });
     // Where the address is wrong, nothing can be said of what belongs to it.
     let known = url.as_ref().is_some_and(Option::is_some);

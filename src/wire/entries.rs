@@ -88,6 +88,23 @@ impl Answer {
         self.parts.first().map_or(&[], |part| part.items.as_slice())
     }
 
+    /// Adds what another answer holds; its bytes go behind these.
+    pub fn append(&mut self, other: Answer) {
+        let by = self.bytes.len();
+        self.bytes.extend_from_slice(&other.bytes);
+        let moved = |at: &Range<usize>| at.start + by..at.end + by;
+        self.parts.extend(other.parts.into_iter().map(|part| {
+            Part {
+                key: part.key,
+                items: part
+                    .items
+                    .into_iter()
+                    .map(|item| Item { id_at: moved(&item.id_at), fields_at: moved(&item.fields_at), ..item })
+                    .collect(),
+            }
+        }));
+    }
+
     /// Whether no stream gave anything.
     pub fn is_empty(&self) -> bool {
         self.parts.iter().all(|part| part.items.is_empty())
@@ -174,6 +191,13 @@ mod tests {
         assert_eq!((item.id, item.arguments, item.deleted), (EntryId { ms: 5, seq: 1 }, 4, false));
         assert_eq!(item.fields(&answer.bytes), b"$1\r\nb\r\n$1\r\n\r\r\n$1\r\nb\r\n$0\r\n\r\n");
         assert!(part.items[1].deleted);
+        let mut both = answer.clone();
+        both.append(answer.clone());
+        let again = &both.parts[1].items[0];
+        assert_eq!(
+            (again.fields(&both.bytes), again.id_bytes(&both.bytes)),
+            (item.fields(&answer.bytes), item.id_bytes(&answer.bytes))
+        );
         assert!(Answer::of_streams(b"*-1\r\n".to_vec()).expect("nothing").is_empty());
     }
 

@@ -134,10 +134,22 @@ impl Line {
     /// What an error reply means: wait, or not.
     pub fn refused(&mut self, command: &str, words: &str) -> WireError {
         let code = words.split(' ').next().unwrap_or_default();
+        // MOVED: this node has given the key's slot away; who connects anew learns where it is.
         let passing = matches!(
             code,
-            "LOADING" | "BUSY" | "TRYAGAIN" | "CLUSTERDOWN" | "MASTERDOWN" | "NOREPLICAS" | "MISCONF" | "READONLY"
+            "LOADING" | "BUSY" | "MOVED" | "CLUSTERDOWN" | "MASTERDOWN" | "NOREPLICAS" | "MISCONF" | "READONLY"
         );
+        let shut = matches!(code, "NOAUTH" | "WRONGPASS" | "DENIED")
+            || ["ERR max number of clients", "ERR invalid password", "ERR Client sent AUTH", "ERR AUTH "]
+                .iter()
+                .any(|beginning| words.starts_with(beginning));
+        if shut {
+            self.broken = true;
+            return WireError::Shut { address: self.address.clone(), reason: words.to_owned() };
+        }
+        if matches!(code, "ASK" | "TRYAGAIN") {
+            return WireError::Moving { address: self.address.clone(), reason: words.to_owned() };
+        }
         if passing {
             // A master that became a replica, or a server that reads its data: the next connection may lead elsewhere.
             return self.away(words);

@@ -6,6 +6,8 @@
 //! | `request` | commands as bytes |
 //! | `line` | one connection: sends, reads, keeps deadlines |
 //! | `open` | from an address, through Sentinels and TLS, to a server that has said what it is |
+//! | `slots` | which node of a cluster a key lies on |
+//! | `lines` | the connections to one end, one for each node in use |
 //! | `tls` | certificates, as the configuration wants them judged |
 //! | `look` | what either end says of a stream, its groups and what they hold |
 //! | `entries` | the entries of an answer, as places in its bytes |
@@ -15,17 +17,21 @@
 
 pub mod entries;
 mod line;
+mod lines;
 pub mod look;
 mod open;
 mod request;
 mod scan;
+mod slots;
 mod tls;
 
 pub use entries::{Answer, Item, Part};
 pub use line::Line;
+pub use lines::{Lines, Nodes};
 pub use open::{Door, Server};
 pub use request::Request;
 pub use scan::Reply;
+pub use slots::{Node, slot_of};
 
 /// Why a foreign Redis gave no answer, or not the one that was asked for.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -36,6 +42,22 @@ pub enum WireError {
         /// The server, without credentials.
         address: String,
         /// What happened.
+        reason: String,
+    },
+    /// The key's slot is on its way to another node of the cluster; that passes.
+    #[error("{address} is giving the slot away: {reason}")]
+    Moving {
+        /// The server, without credentials.
+        address: String,
+        /// Its words.
+        reason: String,
+    },
+    /// The server lets nobody in with these credentials, or nobody more; whoever has the keys must cure it.
+    #[error("{address} does not let gapless in: {reason}")]
+    Shut {
+        /// The server, without credentials.
+        address: String,
+        /// Its words.
         reason: String,
     },
     /// The server says no, and will say so again.

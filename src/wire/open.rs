@@ -23,6 +23,8 @@ pub struct Door {
     pub command_timeout: Duration,
     /// What the connections call themselves in `CLIENT LIST`.
     pub name: String,
+    /// One node of the end, where it is a cluster.
+    pub shown: Option<String>,
 }
 
 /// What a server says of itself.
@@ -57,7 +59,7 @@ impl Server {
 impl Door {
     /// Where it leads, without credentials.
     pub fn address(&self) -> String {
-        self.end.url.to_string()
+        self.shown.clone().unwrap_or_else(|| self.end.url.to_string())
     }
 
     /// Opens a line to the server, in this database, and asks what it is.
@@ -65,7 +67,29 @@ impl Door {
         match &self.end.url.route {
             Route::Tcp(_) | Route::Unix(_) => self.direct(&self.end.url.route, db).await,
             Route::Sentinel { sentinels, master } => self.through_sentinels(sentinels, master, db).await,
+            Route::Cluster(nodes) => self.through_nodes(nodes, db).await,
         }
+    }
+
+    /// The same end, at one node of it.
+    pub(super) fn at(&self, node: &HostPort) -> Door {
+        let mut door = self.clone();
+        door.end.url.route = Route::Tcp(node.clone());
+        door.shown = Some(node.to_string());
+        door
+    }
+
+    /// The first node that answers.
+    async fn through_nodes(&self, nodes: &[HostPort], db: u16) -> Result<(Line, Server), WireError> {
+        let mut reasons = Vec::new();
+        for node in nodes {
+            let door = self.at(node);
+            match door.direct(&door.end.url.route, db).await {
+                Err(WireError::Away { reason, .. }) => reasons.push(format!("node {node}: {reason}")),
+                other => return other,
+            }
+        }
+        Err(WireError::Away { address: self.address(), reason: reasons.join("; ") })
     }
 
     async fn direct(&self, route: &Route, db: u16) -> Result<(Line, Server), WireError> {
@@ -107,6 +131,7 @@ impl Door {
                 Ok(Box::new(connector.connect(name, stream).await.map_err(words)?))
             }
             Route::Sentinel { .. } => Err("a Sentinel is no server".to_owned()),
+            Route::Cluster(_) => Err("a cluster is many servers".to_owned()),
         }
     }
 

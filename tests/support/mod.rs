@@ -7,6 +7,7 @@ pub mod invariants;
 pub mod node;
 pub mod proxy;
 pub mod redis;
+pub mod redis_cluster;
 pub mod replica;
 pub mod sentinel;
 pub mod signals;

@@ -80,7 +80,7 @@ impl StreamSync {
         let Some(stream) = hands.streams.get_mut(name) else { return Ok(false) };
         stream.tended = Some(Instant::now());
         let (was, target) = (stream.position, stream.target.clone());
-        let (source, writer) = hands.both(&self.plan, name.db).await?;
+        let (source, writer) = hands.both(&self.plan, name).await?;
         let Some(facts) = stream_facts(source, &name.key).await? else {
             if let Some(stream) = hands.streams.get_mut(name) {
                 stream.phase = Phase::Gone;
@@ -88,7 +88,8 @@ impl StreamSync {
             return Ok(false);
         };
         let owner = self.plan.owner(self.unit.lease.store().cluster.as_str());
-        let mark = mark(writer.line(), &target, &owner).await?;
+        let now_ms = now_ms(writer.line()).await?;
+        let mark = mark(hands.target.of_marks().await?.line(), &target, &owner).await?;
         if mark.owner != owner {
             return Err(Trouble::Stream(format!(
                 "{} copies to this key of the target already; if that is over, take the field of this key out of the \
@@ -96,7 +97,7 @@ impl StreamSync {
                 mark.owner
             )));
         }
-        let now_ms = now_ms(writer.line()).await?;
+        let writer = hands.target.of(&target).await?;
         let ends = Ends { source: facts, target: writer.look(&target).await?, mark, owner, now_ms };
         self.note_loss(hands, name, was, &ends).await?;
         self.judge(hands, name, &ends).await?;
@@ -104,8 +105,10 @@ impl StreamSync {
         if self.plan.settings.mode == SyncMode::Group {
             self.recover_group(hands, name).await?;
         }
+        let node = hands.source_nodes().map(|nodes| nodes.of(&name.key)).transpose()?.flatten();
         let Some(stream) = hands.streams.get_mut(name) else { return Ok(false) };
         stream.phase = Phase::Live;
+        stream.node = node;
         // The background looks at it at once: groups are part of a stream.
         stream.tended = None;
         stream.hot = true;
@@ -149,7 +152,7 @@ impl StreamSync {
         facts: &StreamFacts,
     ) -> Result<Found, Trouble> {
         let key = hands.streams.get(name).map(|stream| stream.target.clone()).unwrap_or_default();
-        let (source, writer) = hands.both(&self.plan, name.db).await?;
+        let (source, writer) = hands.both(&self.plan, name).await?;
         let ours = ends.mark.begun;
         let there = range_back(writer.line(), &key, "+", 1).await?;
         let Some(top) = there.items().first() else {
@@ -182,7 +185,7 @@ impl StreamSync {
 
     /// Where the count of added entries stands.
     async fn count(&self, hands: &mut Hands, name: &StreamName, ends: &Ends) -> Result<(), Trouble> {
-        let counts = hands.writer.as_ref().is_some_and(|writer| writer.server.counts());
+        let counts = hands.target.counts();
         let Some(stream) = hands.streams.get_mut(name) else { return Ok(()) };
         stream.mark = Some(ends.mark.clone());
         stream.sets_count = false;
@@ -209,9 +212,7 @@ impl StreamSync {
     /// Makes the target's count the source's, where both stand at the same id; answers by how much it is another one.
     async fn align(&self, hands: &mut Hands, name: &StreamName, ends: &Ends) -> Result<Option<i64>, Trouble> {
         let (Some(ever), Some(facts)) = (ends.source.added, &ends.target) else { return Ok(None) };
-        let (Some(stream), Some(writer)) = (hands.streams.get_mut(name), hands.writer.as_mut()) else {
-            return Ok(None);
-        };
+        let Some(stream) = hands.streams.get_mut(name) else { return Ok(None) };
         stream.added = Some(ever);
         let Some(there) = facts.added else { return Ok(None) };
         // A target that keeps more entries than its source ever had counts on from its own.
@@ -219,6 +220,7 @@ impl StreamSync {
         stream.base = i64::try_from(wanted).unwrap_or(0) - i64::try_from(ever).unwrap_or(0);
         if there != wanted {
             let carry = Carry { added: Some(wanted), ..Carry::default() };
+            let writer = hands.target.of(&stream.target).await?;
             if let Written::Refused(reason) = writer.write(&stream.target, &[], &[], ends.top(), carry).await? {
                 return Err(Trouble::Stream(reason));
             }
@@ -235,9 +237,9 @@ impl StreamSync {
         counted: Option<i64>,
     ) -> Result<(), Trouble> {
         let mark = Mark { owner: ends.owner.clone(), begun: true, counted };
-        let (Some(stream), Some(writer)) = (hands.streams.get_mut(name), hands.writer.as_mut()) else { return Ok(()) };
+        let Some(stream) = hands.streams.get_mut(name) else { return Ok(()) };
         if stream.mark.as_ref() != Some(&mark) {
-            set_mark(writer.line(), &stream.target, &mark).await?;
+            set_mark(hands.target.of_marks().await?.line(), &stream.target, &mark).await?;
             stream.mark = Some(mark);
         }
         Ok(())
@@ -249,7 +251,7 @@ impl StreamSync {
         let Some((position, key)) = hands.streams.get(name).map(|s| (s.position, s.target.clone())) else {
             return Ok(());
         };
-        let (source, writer) = hands.both(&self.plan, name.db).await?;
+        let (source, writer) = hands.both(&self.plan, name).await?;
         let (group, consumer) = (settings.group.as_str(), settings.consumer.as_str());
         if !ensure_group(source, &name.key, group, EntryId::ZERO, settings.create_group).await? {
             return Err(Trouble::Stream(format!("the source has no group {group}, and create_group is false")));

@@ -4,18 +4,18 @@ use std::time::Duration;
 
 use super::StreamSync;
 use super::attach::note;
-use super::hands::{Hands, stand};
-use super::stream::{Missing, Phase, missing};
+use super::hands::{Hands, Place, stand};
+use super::stream::{Missing, Phase, Stream, missing};
 use super::trouble::{Trouble, to_source};
 use crate::actors::turn::Error;
 use crate::actors::turn::crash::CrashPoint;
 use crate::config::SyncMode;
 use crate::ids::EntryId;
 use crate::messages::sync::{NoteKind, StreamName};
-use crate::sinks::replica::{Carry, Written};
+use crate::sinks::replica::{Carry, Mark, Written, set_mark};
 use crate::sources::streams::{Batch, acknowledge};
 use crate::wire::look::{StreamFacts, behind, range};
-use crate::wire::{Answer, Item};
+use crate::wire::{Answer, Item, Request, WireError};
 
 /// The longest single pause of the limiter within a turn.
 const PAUSE_MAX: Duration = Duration::from_millis(100);
@@ -31,27 +31,27 @@ struct Portion<'a> {
 impl StreamSync {
     /// Takes what the readers have and writes it; whether there was anything.
     pub(super) async fn copy_batches(&self, hands: &mut Hands) -> Result<bool, Error> {
-        let databases: Vec<u16> = hands.readers.keys().copied().collect();
+        let places: Vec<Place> = hands.readers.keys().cloned().collect();
         let mut copied = false;
-        for db in databases {
-            let Some(told) = hands.readers.get_mut(&db).and_then(|reading| reading.reader.take()) else { continue };
+        for place in places {
+            let Some(told) = hands.readers.get_mut(&place).and_then(|reading| reading.reader.take()) else { continue };
             let batch = match told {
                 Ok(batch) => batch,
-                Err(crate::wire::WireError::Refused { address, command, reason }) => {
-                    self.reading_refused(hands, db, &format!("{address} refused {command}: {reason}")).await?;
+                Err(WireError::Refused { .. } | WireError::Moving { .. }) => {
+                    self.reading_refused(hands, &place).await?;
                     continue;
                 }
                 Err(error) => return Err(Error::Source(to_source(error))),
             };
-            self.read_ahead(hands, db, &batch);
+            self.read_ahead(hands, &place, &batch);
             copied |= !batch.answer.is_empty();
-            for (place, part) in batch.answer.parts.iter().enumerate() {
-                let name = StreamName { db, key: part.key.clone() };
+            for (at, part) in batch.answer.parts.iter().enumerate() {
+                let name = StreamName { db: place.0, key: part.key.clone() };
                 let portion = Portion {
                     bytes: &batch.answer.bytes,
                     items: &part.items,
-                    after: batch.after[place],
-                    facts: batch.facts[place].as_ref(),
+                    after: batch.after[at],
+                    facts: batch.facts[at].as_ref(),
                 };
                 match self.portion(hands, &name, portion).await {
                     Ok(()) => {}
@@ -59,7 +59,7 @@ impl StreamSync {
                 }
                 self.unit.progress();
             }
-            if let Some(reading) = hands.readers.get(&db) {
+            if let Some(reading) = hands.readers.get(&place) {
                 reading.reader.reuse(batch.answer.bytes);
             }
         }
@@ -67,9 +67,9 @@ impl StreamSync {
     }
 
     /// Asks for what follows before this batch is written.
-    fn read_ahead(&self, hands: &mut Hands, db: u16, batch: &Batch) {
+    fn read_ahead(&self, hands: &mut Hands, (db, node): &Place, batch: &Batch) {
         for (place, part) in batch.answer.parts.iter().enumerate() {
-            let name = StreamName { db, key: part.key.clone() };
+            let name = StreamName { db: *db, key: part.key.clone() };
             let Some(stream) = hands.streams.get_mut(&name) else { continue };
             let Some(last) = part.items.last() else { continue };
             let bytes: usize = part.items.iter().map(Item::len).sum();
@@ -83,32 +83,43 @@ impl StreamSync {
             }
         }
         if batch.answer.is_empty() {
-            hands.streams.iter_mut().filter(|(name, _)| name.db == db).for_each(|(_, stream)| stream.hot = false);
+            let of_place = hands.streams.iter_mut().filter(|(name, stream)| name.db == *db && stream.node == *node);
+            of_place.for_each(|(_, stream)| stream.hot = false);
         }
         hands.tell_readers(&self.plan, &self.unit);
     }
 
-    /// One of the streams of a read makes all of it fail: each is looked at alone.
-    async fn reading_refused(&self, hands: &mut Hands, db: u16, reason: &str) -> Result<(), Error> {
-        let live = hands.streams.iter().filter(|(name, stream)| name.db == db && stream.phase == Phase::Live);
+    /// One of the streams of a read makes all of it fail: each is read alone, and the one that fails is left alone.
+    async fn reading_refused(&self, hands: &mut Hands, (db, node): &Place) -> Result<(), Error> {
+        let is_here = |name: &StreamName, stream: &Stream| name.db == *db && stream.node == *node;
+        let live = hands.streams.iter().filter(|(name, s)| is_here(name, s) && s.phase == Phase::Live);
         let names: Vec<StreamName> = live.map(|(name, _)| name.clone()).collect();
         for name in &names {
-            let (source, _) = hands.both(&self.plan, db).await.map_err(|error| Error::Source(to_source(error)))?;
-            let kind = source.call(&[b"TYPE", &name.key]).await.map_err(|error| Error::Source(to_source(error)))?;
-            let groupless = self.plan.settings.mode == SyncMode::Group && reason.contains("NOGROUP");
-            let Some(stream) = hands.streams.get_mut(name) else { continue };
-            match kind.bytes() {
-                // A group that somebody destroyed, or a stream that is gone, is found again by the comparison.
-                b"stream" if groupless => stream.phase = Phase::New,
-                b"stream" if names.len() > 1 => {}
-                b"none" => stream.phase = Phase::Gone,
-                _ => {
-                    let trouble = Trouble::Stream(reason.to_owned());
-                    self.settle(hands, name, trouble).await?;
+            match self.read_alone(hands, name).await {
+                Ok(()) => {}
+                Err(WireError::Refused { reason, .. }) if reason.starts_with("NOGROUP") => {
+                    // A group that somebody destroyed, or a stream that is gone, is found again by the comparison.
+                    if let Some(stream) = hands.streams.get_mut(name) {
+                        stream.phase = Phase::New;
+                    }
                 }
+                Err(error) => self.settle(hands, name, error.into()).await?,
             }
         }
         Ok(())
+    }
+
+    /// Asks for one entry of a stream, in a way that takes nothing from its group.
+    async fn read_alone(&self, hands: &mut Hands, name: &StreamName) -> Result<(), WireError> {
+        let settings = &self.plan.settings;
+        let (source, _) = hands.both(&self.plan, name).await?;
+        let mut args: Vec<&[u8]> = match settings.mode {
+            SyncMode::Tail => vec![b"XREAD"],
+            SyncMode::Group => vec![b"XREADGROUP", b"GROUP", settings.group.as_bytes(), settings.consumer.as_bytes()],
+        };
+        args.extend([b"COUNT".as_slice(), b"1", b"STREAMS", &name.key, b"0"]);
+        source.send(&Request::of(&args)).await?;
+        source.streams(Duration::ZERO, "XREAD").await.map(drop)
     }
 
     /// Writes one part of a batch.
@@ -133,10 +144,10 @@ impl StreamSync {
         self.look_for_gaps(hands, name, &fresh, facts).await?;
         self.write(hands, name, bytes, &fresh).await?;
         if in_groups {
-            self.kept(hands).await?;
+            self.kept(hands, name).await?;
             let there = hands.streams.get(name).map_or(EntryId::ZERO, |stream| stream.position);
             let ids: Vec<EntryId> = items.iter().map(|item| item.id).filter(|id| *id <= there).collect();
-            let (source, _) = hands.both(&self.plan, name.db).await?;
+            let (source, _) = hands.both(&self.plan, name).await?;
             acknowledge(source, &name.key, &self.plan.settings.group, &ids).await?;
         }
         Ok(())
@@ -162,11 +173,10 @@ impl StreamSync {
                 let was = stream.added.unwrap_or(0);
                 stream.base += i64::try_from(was).unwrap_or(0) - i64::try_from(before).unwrap_or(0);
                 stream.added = Some(before);
-                let mark =
-                    stream.mark.clone().map(|mark| crate::sinks::replica::Mark { counted: Some(stream.base), ..mark });
+                let mark = stream.mark.clone().map(|mark| Mark { counted: Some(stream.base), ..mark });
                 let (target, base) = (stream.target.clone(), mark);
-                if let (Some(mark), Some(writer)) = (&base, hands.writer.as_mut()) {
-                    crate::sinks::replica::set_mark(writer.line(), &target, mark).await?;
+                if let Some(mark) = &base {
+                    set_mark(hands.target.of_marks().await?.line(), &target, mark).await?;
                 }
                 if let Some(stream) = hands.streams.get_mut(name) {
                     stream.mark = base;
@@ -177,7 +187,7 @@ impl StreamSync {
             Missing::Uncounted { through } => (None, through),
         };
         let position = stream.position;
-        let at_ms = self.now_ms(hands).await?;
+        let at_ms = self.now_ms(hands, name).await?;
         let note = note(NoteKind::Gap, position, through, count, at_ms);
         self.add_note(hands, name, note, self.plan.settings.gap, "the source lost entries before they were copied")
             .await?;
@@ -188,11 +198,9 @@ impl StreamSync {
         Ok(())
     }
 
-    pub(super) async fn now_ms(&self, hands: &mut Hands) -> Result<u64, Trouble> {
-        match hands.writer.as_mut() {
-            Some(writer) => Ok(crate::wire::look::now_ms(writer.line()).await?),
-            None => Ok(0),
-        }
+    pub(super) async fn now_ms(&self, hands: &mut Hands, name: &StreamName) -> Result<u64, Trouble> {
+        let (_, writer) = hands.both(&self.plan, name).await?;
+        Ok(crate::wire::look::now_ms(writer.line()).await?)
     }
 
     /// In mode `group`: entries up to an end, as a range writes it, that were delivered and are above what the target
@@ -201,7 +209,7 @@ impl StreamSync {
         let count = self.plan.settings.batch_entries.min(1000);
         loop {
             let Some(position) = hands.streams.get(name).map(|stream| stream.position) else { return Ok(()) };
-            let (source, _) = hands.both(&self.plan, name.db).await?;
+            let (source, _) = hands.both(&self.plan, name).await?;
             let answer: Answer = range(source, &name.key, &behind(position), end, count).await?;
             let items: Vec<&Item> = answer.items().iter().collect();
             let Some(last) = items.last().map(|item| item.id) else { return Ok(()) };
@@ -210,9 +218,9 @@ impl StreamSync {
                 // The target stands elsewhere by now: it is compared again, and this comes again.
                 return Ok(());
             }
-            self.kept(hands).await?;
+            self.kept(hands, name).await?;
             let ids: Vec<EntryId> = items.iter().map(|item| item.id).collect();
-            let (source, _) = hands.both(&self.plan, name.db).await?;
+            let (source, _) = hands.both(&self.plan, name).await?;
             acknowledge(source, &name.key, &self.plan.settings.group, &ids).await?;
             self.unit.progress();
         }
@@ -255,9 +263,8 @@ impl StreamSync {
         size: usize,
     ) -> Result<bool, Trouble> {
         self.slow_down(hands, items.len(), size).await;
-        let (Some(stream), Some(writer)) = (hands.streams.get_mut(name), hands.writer.as_mut()) else {
-            return Ok(false);
-        };
+        let Some(stream) = hands.streams.get_mut(name) else { return Ok(false) };
+        let writer = hands.target.of(&stream.target).await?;
         let added = stream.added.map(|added| added + items.len() as u64);
         let carried = added.filter(|_| stream.sets_count).and_then(|added| stream.target_count(added));
         let carry = Carry { added: carried, ..Carry::default() };
@@ -280,7 +287,7 @@ impl StreamSync {
             }
             Written::Refused(reason) => {
                 let address = self.plan.target().address();
-                Err(Trouble::from(crate::wire::WireError::Refused { address, command: "XADD".to_owned(), reason }))
+                Err(Trouble::from(WireError::Refused { address, command: "XADD".to_owned(), reason }))
             }
         }
     }
@@ -297,10 +304,11 @@ impl StreamSync {
     /// An entry that is larger than an entry may be.
     async fn leave_out(&self, hands: &mut Hands, name: &StreamName, item: &Item) -> Result<(), Trouble> {
         let Some(position) = hands.streams.get(name).map(|stream| stream.position) else { return Ok(()) };
-        let at_ms = self.now_ms(hands).await?;
+        let at_ms = self.now_ms(hands, name).await?;
         let note = note(NoteKind::Oversize, position, item.id, Some(1), at_ms);
         self.add_note(hands, name, note, self.plan.settings.oversize, "an entry is larger than entry_kb_max").await?;
-        let (Some(stream), Some(writer)) = (hands.streams.get_mut(name), hands.writer.as_mut()) else { return Ok(()) };
+        let Some(stream) = hands.streams.get_mut(name) else { return Ok(()) };
+        let writer = hands.target.of(&stream.target).await?;
         let added = stream.added.map(|added| added + 1);
         let carry =
             Carry { last: Some(item.id), added: added.and_then(|added| stream.target_count(added)), max_deleted: None };
@@ -319,17 +327,17 @@ impl StreamSync {
     }
 
     /// Waits until replicas and disk of the target have what was written, as far as that is asked for.
-    pub(super) async fn kept(&self, hands: &mut Hands) -> Result<(), Trouble> {
+    pub(super) async fn kept(&self, hands: &mut Hands, name: &StreamName) -> Result<(), Trouble> {
         let settings = &self.plan.settings;
         if settings.wait_replicas == 0 && !settings.wait_aof {
             return Ok(());
         }
-        let Some(writer) = hands.writer.as_mut() else { return Ok(()) };
+        let (_, writer) = hands.both(&self.plan, name).await?;
         match writer.wait(settings.wait_replicas, settings.wait_aof, settings.wait).await? {
             None => Ok(()),
             Some(lacks) => {
                 let (address, reason) = (self.plan.target().address(), format!("not kept yet: {lacks}"));
-                Err(Trouble::from(crate::wire::WireError::Away { address, reason }))
+                Err(Trouble::from(WireError::Away { address, reason }))
             }
         }
     }

@@ -10,11 +10,11 @@ use super::trouble::to_source;
 use crate::actors::turn::{Error, Unit};
 use crate::ids::EntryId;
 use crate::messages::sync::{StreamName, StreamRow};
-use crate::sinks::replica::Writer;
+use crate::sinks::replica::{Writer, Writers};
 use crate::sources::streams::{Reader, Wish};
 use crate::store::effect::Effect;
 use crate::store::table::Table;
-use crate::wire::{Line, Server, WireError};
+use crate::wire::{Line, Lines, Node, Nodes, WireError};
 
 /// Streams that one read asks for while they have a backlog.
 const GROUP: usize = 16;
@@ -29,15 +29,19 @@ const ALL_EVERY: Duration = Duration::from_millis(50);
 #[derive(Default)]
 pub(super) struct Hands {
     pub streams: BTreeMap<StreamName, Stream>,
-    pub readers: BTreeMap<u16, Reading>,
-    pub writer: Option<Writer>,
-    /// The source, for what is not bulk; and the database that the line stands in.
-    pub control: Option<(Line, Server, u16)>,
+    pub readers: BTreeMap<Place, Reading>,
+    /// The target.
+    pub target: Writers,
+    /// The source, for what is not bulk.
+    pub source: Option<Lines>,
     pub is_loaded: bool,
     pub is_paused: bool,
     pub limiter: Limiter,
     pub reported: Option<Instant>,
 }
+
+/// What one connection can read: a database, on one node where the source is a cluster.
+pub(super) type Place = (u16, Node);
 
 /// A reader, and whose turn it is.
 pub(super) struct Reading {
@@ -59,8 +63,8 @@ impl Hands {
     /// After a fault of the world: connections are made anew, and every stream is compared again.
     pub(super) fn let_go(&mut self) {
         self.rest();
-        self.writer = None;
-        self.control = None;
+        self.target.let_go();
+        self.source = None;
         for stream in self.streams.values_mut() {
             if stream.phase == Phase::Live {
                 stream.phase = Phase::New;
@@ -82,7 +86,7 @@ impl Hands {
         }
         self.streams.retain(|name, _| names.contains(name));
         let databases: BTreeSet<u16> = self.streams.keys().map(|name| name.db).collect();
-        self.readers.retain(|db, _| databases.contains(db));
+        self.readers.retain(|(db, _), _| databases.contains(db));
     }
 
     /// Lets streams go on that were left alone; answers the notes that say so.
@@ -100,54 +104,48 @@ impl Hands {
 
     /// A connection to the target.
     pub(super) async fn open_target(&mut self, plan: &SyncPlan) -> Result<(), Error> {
-        if self.writer.as_ref().is_some_and(Writer::is_whole) {
-            return Ok(());
-        }
-        self.writer = None;
-        let opened = Writer::open(&plan.target(), plan.settings.target_db).await;
-        self.writer = Some(opened.map_err(|error| Error::Source(to_source(error)))?);
-        Ok(())
+        let opened = self.target.open(&plan.target(), plan.settings.target_db).await;
+        opened.map_err(|error| Error::Source(to_source(error)))
     }
 
-    /// The connection to the source that is no reader's, in this database; and the one to the target.
-    pub(super) async fn both(&mut self, plan: &SyncPlan, db: u16) -> Result<(&mut Line, &mut Writer), WireError> {
-        match &mut self.control {
-            Some((line, _, stands)) if line.is_whole() => {
-                if *stands != db {
-                    line.call(&[b"SELECT", db.to_string().as_bytes()]).await?;
-                    *stands = db;
-                }
-            }
-            control => {
-                let (line, server) = plan.source().open(db).await?;
-                *control = Some((line, server, db));
-            }
-        }
-        let away = || WireError::Away { address: plan.target().address(), reason: "not connected".to_owned() };
-        let line = self.control.as_mut().map(|(line, ..)| line);
-        Ok((line.ok_or_else(away)?, self.writer.as_mut().ok_or_else(away)?))
+    /// The connections that are no reader's, of the nodes that have this stream on the source and on the target.
+    pub(super) async fn both(
+        &mut self,
+        plan: &SyncPlan,
+        name: &StreamName,
+    ) -> Result<(&mut Line, &mut Writer), WireError> {
+        let key = self.streams.get(name).map(|stream| stream.target.clone());
+        let key = key.unwrap_or_else(|| plan.settings.target_key(name.db, &name.key));
+        let source = self.source.get_or_insert_with(|| Lines::new(plan.source()));
+        Ok((source.of(name.db, &name.key).await?, self.target.of(&key).await?))
+    }
+
+    /// What the source consists of, and what it says of itself, as far as it was asked.
+    pub(super) fn source_nodes(&self) -> Option<&Nodes> {
+        self.source.as_ref().and_then(Lines::known)
     }
 
     /// Tells every reader that has nothing to do what to read next.
     pub(super) fn tell_readers(&mut self, plan: &SyncPlan, unit: &Arc<Unit>) {
         let live = self.streams.iter().filter(|(_, stream)| stream.phase == Phase::Live);
-        let databases: BTreeSet<u16> = live.map(|(name, _)| name.db).collect();
-        for db in databases {
-            let reading = self.readers.entry(db).or_insert_with(|| {
+        let places: BTreeSet<Place> = live.map(|(name, stream)| (name.db, stream.node.clone())).collect();
+        for place in places {
+            let door = self.source_nodes().map_or_else(|| plan.source(), |nodes| nodes.door(&place.1));
+            let reading = self.readers.entry(place.clone()).or_insert_with(|| {
                 let rung = unit.clone();
-                let reader = Reader::start(plan.reading(), db, move || rung.bell.notify_one());
+                let reader = Reader::start(plan.reading(door), place.0, move || rung.bell.notify_one());
                 Reading { reader, next: None, all_due: Instant::now() }
             });
             if !reading.reader.is_busy() {
-                reading.tell(plan, db, &self.streams);
+                reading.tell(plan, &place, &self.streams);
             }
         }
     }
 
     /// Another wish in place of the one under way: a stream came, or stands elsewhere.
     pub(super) fn tell_anew(&mut self, plan: &SyncPlan, db: u16) {
-        if let Some(reading) = self.readers.get_mut(&db) {
-            reading.tell(plan, db, &self.streams);
+        for (place, reading) in self.readers.iter_mut().filter(|(place, _)| place.0 == db) {
+            reading.tell(plan, place, &self.streams);
         }
     }
 
@@ -165,8 +163,8 @@ impl Hands {
 }
 
 impl Reading {
-    fn tell(&mut self, plan: &SyncPlan, db: u16, streams: &BTreeMap<StreamName, Stream>) {
-        let of_db = || streams.iter().filter(|(name, s)| name.db == db && s.phase == Phase::Live);
+    fn tell(&mut self, plan: &SyncPlan, (db, node): &Place, streams: &BTreeMap<StreamName, Stream>) {
+        let of_db = || streams.iter().filter(|(n, s)| n.db == *db && s.node == *node && s.phase == Phase::Live);
         let count = of_db().count();
         if count == 0 {
             return;

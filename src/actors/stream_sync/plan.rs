@@ -43,16 +43,17 @@ impl SyncPlan {
             connect_timeout: self.settings.connect_timeout,
             command_timeout: self.settings.command_timeout,
             name: format!("gapless:{}", self.pipeline),
+            shown: None,
         }
     }
 
-    /// How the source is read.
-    pub fn reading(&self) -> ReadPlan {
+    /// How the source is read, behind this door.
+    pub fn reading(&self, door: Door) -> ReadPlan {
         let group = match self.settings.mode {
             SyncMode::Tail => None,
             SyncMode::Group => Some((self.settings.group.clone(), self.settings.consumer.clone())),
         };
-        ReadPlan { door: self.source(), poll: self.settings.poll, group }
+        ReadPlan { door, poll: self.settings.poll, group }
     }
 
     /// Groups of the source that are ours, and not part of what is copied.

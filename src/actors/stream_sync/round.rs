@@ -41,7 +41,7 @@ impl StreamSync {
     }
 
     async fn tend_one(&self, hands: &mut Hands, name: &StreamName) -> Result<(), Trouble> {
-        let (source, _) = hands.both(&self.plan, name.db).await?;
+        let (source, _) = hands.both(&self.plan, name).await?;
         let Some(facts) = stream_facts(source, &name.key).await? else {
             if let Some(stream) = hands.streams.get_mut(name) {
                 stream.phase = Phase::Gone;
@@ -49,8 +49,7 @@ impl StreamSync {
             return Ok(());
         };
         let Some(key) = hands.streams.get(name).map(|stream| stream.target.clone()) else { return Ok(()) };
-        let Some(writer) = hands.writer.as_mut() else { return Ok(()) };
-        let there = writer.look(&key).await?;
+        let there = hands.target.of(&key).await?.look(&key).await?;
         let Some(stream) = hands.streams.get_mut(name) else { return Ok(()) };
         if there.as_ref().map_or(EntryId::ZERO, |facts| facts.last) != stream.position {
             stream.phase = Phase::New;
@@ -79,13 +78,14 @@ impl StreamSync {
     ) -> Result<(), Trouble> {
         let Some(position) = hands.streams.get(name).map(|stream| stream.position) else { return Ok(()) };
         if facts.last > position {
-            let (source, _) = hands.both(&self.plan, name.db).await?;
+            let (source, _) = hands.both(&self.plan, name).await?;
             if !range(source, &name.key, &behind(position), "+", 1).await?.items().is_empty() {
                 return Ok(());
             }
             self.note_deleted(hands, name, facts).await?;
         }
-        let (Some(stream), Some(writer)) = (hands.streams.get_mut(name), hands.writer.as_mut()) else { return Ok(()) };
+        let Some(stream) = hands.streams.get_mut(name) else { return Ok(()) };
+        let writer = hands.target.of(&stream.target).await?;
         let deleted = facts.max_deleted.filter(|id| *id > EntryId::ZERO);
         let same_deleted = deleted.is_none()
             || !writer.server.counts()
@@ -115,7 +115,7 @@ impl StreamSync {
         let lost = facts.added.zip(stream.added).and_then(|(ever, added)| ever.checked_sub(added));
         let position = stream.position;
         if lost != Some(0) {
-            let at_ms = self.now_ms(hands).await?;
+            let at_ms = self.now_ms(hands, name).await?;
             let note = note(NoteKind::Gap, position, facts.last, lost, at_ms);
             self.add_note(hands, name, note, self.plan.settings.gap, "the source lost entries before they were copied")
                 .await?;
@@ -128,7 +128,7 @@ impl StreamSync {
 
     async fn copy_groups(&self, hands: &mut Hands, name: &StreamName) -> Result<(), Trouble> {
         let Some(key) = hands.streams.get(name).map(|stream| stream.target.clone()) else { return Ok(()) };
-        let (source, writer) = hands.both(&self.plan, name.db).await?;
+        let (source, writer) = hands.both(&self.plan, name).await?;
         let counts = writer.server.counts();
         let mut lost = 0;
         for group in groups(source, &name.key).await?.iter().filter(|group| !self.plan.is_own_group(&group.name)) {
@@ -154,7 +154,7 @@ impl StreamSync {
         match settings.deletes {
             Deletes::Keep => Ok(()),
             Deletes::Cap(entries) => {
-                let (_, writer) = hands.both(&self.plan, name.db).await?;
+                let (_, writer) = hands.both(&self.plan, name).await?;
                 cap(writer.line(), &key, entries).await?;
                 Ok(())
             }
@@ -173,7 +173,7 @@ impl StreamSync {
         let Some(stream) = hands.streams.get_mut(name) else { return Ok(()) };
         let position = stream.position;
         let seen = (facts.length, facts.first, facts.max_deleted);
-        let (_, writer) = hands.both(&self.plan, name.db).await?;
+        let (_, writer) = hands.both(&self.plan, name).await?;
         let there = stream_facts(writer.line(), key).await?.unwrap_or_default();
         let fence = fence(writer.line(), key).await?;
         let lowest = facts.first.unwrap_or(EntryId { ms: position.ms, seq: position.seq.saturating_add(1) });
@@ -184,7 +184,7 @@ impl StreamSync {
         if hands.streams.get(name).is_some_and(|stream| stream.trimmed == Some(seen)) {
             return Ok(());
         }
-        let (source, writer) = hands.both(&self.plan, name.db).await?;
+        let (source, writer) = hands.both(&self.plan, name).await?;
         let mut after = EntryId::ZERO;
         loop {
             let page = range(writer.line(), key, &behind(after), &position.to_string(), PAGE).await?;
@@ -222,9 +222,9 @@ impl StreamSync {
         if settings.publish_group.is_empty() || published == position {
             return Ok(());
         }
-        self.kept(hands).await?;
-        let counts = hands.control.as_ref().is_some_and(|(_, server, _)| server.counts());
-        let (source, _) = hands.both(&self.plan, name.db).await?;
+        self.kept(hands, name).await?;
+        let counts = hands.source_nodes().is_some_and(|nodes| nodes.server.counts());
+        let (source, _) = hands.both(&self.plan, name).await?;
         publish_position(source, &name.key, &settings.publish_group, position, added.filter(|_| counts)).await?;
         if let Some(stream) = hands.streams.get_mut(name) {
             stream.published = position;

@@ -6,6 +6,7 @@ use crate::ids::EntryId;
 use crate::messages::sync::{StreamName, StreamNotes};
 use crate::sinks::replica::Mark;
 use crate::store::effect::Effect;
+use crate::wire::Node;
 use crate::wire::look::StreamFacts;
 
 /// Where a stream stands with this holder.
@@ -28,6 +29,8 @@ pub(super) struct Stream {
     pub target: Vec<u8>,
     /// Where it stands.
     pub phase: Phase,
+    /// The node of the source that has it, where that is a cluster.
+    pub node: Node,
     /// The last id that the target has.
     pub position: EntryId,
     /// The last id that was read, or is being read behind.
@@ -64,6 +67,7 @@ impl Stream {
         Self {
             target,
             phase,
+            node: None,
             position: notes.position(),
             read: EntryId::ZERO,
             added: None,

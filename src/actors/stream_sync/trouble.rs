@@ -11,6 +11,8 @@ pub(super) enum Trouble {
     Turn(Error),
     /// This stream is left alone, for this reason; others go on.
     Stream(String),
+    /// This stream is taken up again later, for this reason; others go on.
+    Later(String),
 }
 
 impl From<Error> for Trouble {
@@ -24,6 +26,7 @@ impl From<WireError> for Trouble {
         match error {
             // A server without memory refuses every stream, and waiting may cure it.
             error if error.is_out_of_memory() => Trouble::Turn(Error::Source(to_source(error))),
+            WireError::Moving { reason, .. } => Trouble::Later(reason),
             WireError::Refused { command, reason, address } => {
                 Trouble::Stream(format!("{address} refused {command}: {reason}"))
             }
@@ -35,7 +38,9 @@ impl From<WireError> for Trouble {
 /// A foreign Redis that is away, in the words that the runtime reacts to.
 pub(super) fn to_source(error: WireError) -> SourceError {
     match error {
-        WireError::Away { address, reason } => SourceError::Unreachable { endpoint: address, reason },
+        WireError::Away { address, reason }
+        | WireError::Shut { address, reason }
+        | WireError::Moving { address, reason } => SourceError::Unreachable { endpoint: address, reason },
         WireError::Refused { address, command, reason } => {
             SourceError::Unreachable { endpoint: address, reason: format!("{command}: {reason}") }
         }

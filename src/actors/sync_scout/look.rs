@@ -5,10 +5,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::ScoutPlan;
 use crate::config::SyncSettings;
 use crate::messages::sync::{StreamName, StreamRow};
-use crate::sinks::replica::{Mark, marks_of};
-use crate::sources::streams::find;
+use crate::sinks::replica::{MARKS, Mark, marks_of};
+use crate::sources::streams::{Found, find};
 use crate::store::table::Table;
-use crate::wire::{Server, WireError, look::now_ms};
+use crate::wire::{Lines, Node, Nodes, Server, WireError, look::now_ms};
 
 /// Longest name of a stream as it is shown, in bytes: names are rows of a table.
 const NAME_BYTES_MAX: usize = 4096;
@@ -46,42 +46,48 @@ pub struct Judged {
 /// Looks into every database of the configuration. One that cannot be selected, or scanned, leaves the others alone.
 pub async fn look(plan: &ScoutPlan) -> Result<Sight, WireError> {
     let mut sight = Sight::default();
-    let (_, target) = plan.target.open(plan.settings.target_db).await?;
-    let (mut line, source) = plan.source.open(0).await?;
-    sight.now_ms = now_ms(&mut line).await?;
-    sight.is_one_server = !source.run_id.is_empty() && source.run_id == target.run_id;
-    (sight.source, sight.target) = (source, target);
-    let max = usize::try_from(plan.settings.streams_max).unwrap_or(usize::MAX);
-    for db in &plan.settings.databases {
-        if plan.settings.discover.is_none() {
-            break;
-        }
-        match line.call(&[b"SELECT", db.to_string().as_bytes()]).await {
-            Ok(_) => {}
-            Err(WireError::Refused { reason, .. }) => {
-                sight.faults.insert(*db, reason);
-                continue;
+    let (target, _) = Nodes::find(&plan.target, plan.settings.target_db).await?;
+    let mut lines = Lines::new(plan.source.clone());
+    let source = lines.nodes().await?.clone();
+    sight.is_one_server = source.overlaps(&target);
+    for node in source.all() {
+        sight.now_ms = sight.now_ms.max(now_ms(lines.at(0, &node).await?).await?);
+        for db in &plan.settings.databases {
+            if plan.settings.discover.is_none() {
+                break;
             }
-            Err(error) => return Err(error),
-        }
-        let left = max.saturating_sub(sight.streams.len());
-        let found = match find(&mut line, &plan.settings.patterns, left).await {
-            Ok(found) => found,
-            Err(WireError::Refused { reason, .. }) => {
-                sight.faults.insert(*db, reason);
-                continue;
+            let found = match look_into(plan, &mut lines, *db, &node, sight.streams.len()).await {
+                Ok(found) => found,
+                // Of a cluster there is database 0, as a rule, and nobody said that there are others.
+                Err(WireError::Refused { command, .. }) if source.is_cluster() && command == "SELECT" => continue,
+                Err(WireError::Refused { reason, .. }) => {
+                    sight.faults.insert(*db, reason);
+                    continue;
+                }
+                Err(error) => return Err(error),
+            };
+            sight.is_cut |= found.is_cut;
+            let keys: Vec<Vec<u8>> = found.keys.into_iter().collect();
+            for page in keys.chunks(MARKS_PAGE) {
+                let marks = marks_of(lines.of(*db, MARKS).await?, page).await?;
+                let names = page.iter().map(|key| StreamName { db: *db, key: key.clone() });
+                sight.streams.extend(names.zip(marks));
             }
-            Err(error) => return Err(error),
-        };
-        sight.is_cut |= found.is_cut;
-        let keys: Vec<Vec<u8>> = found.keys.into_iter().collect();
-        for page in keys.chunks(MARKS_PAGE) {
-            let marks = marks_of(&mut line, page).await?;
-            let names = page.iter().map(|key| StreamName { db: *db, key: key.clone() });
-            sight.streams.extend(names.zip(marks));
         }
     }
+    (sight.source, sight.target) = (source.server, target.server);
     Ok(sight)
+}
+
+async fn look_into(
+    plan: &ScoutPlan,
+    lines: &mut Lines,
+    db: u16,
+    node: &Node,
+    known: usize,
+) -> Result<Found, WireError> {
+    let max = usize::try_from(plan.settings.streams_max).unwrap_or(usize::MAX).saturating_sub(known);
+    find(lines.at(db, node).await?, &plan.settings.patterns, max).await
 }
 
 /// Compares what was seen with what is listed. Pure.

@@ -45,7 +45,7 @@ pub(super) async fn run(desk: &Desk, chosen: &Chosen, args: &CutoverArgs) -> Res
         let began = Verdict { stream: name.shown(), ..Verdict::default() };
         let verdict = one(&mut ends, name, began, &mut Progress::none()).await.map_err(|error| exit_of(&error))?;
         let key = chosen.section.target_key(name.db, &name.key);
-        let (source, target) = ends.both(name.db).await.map_err(|error| exit_of(&error))?;
+        let (source, target) = ends.both(name).await.map_err(|error| exit_of(&error))?;
         let here = stream_facts(source, &name.key).await.map_err(|error| exit_of(&error))?;
         let there = stream_facts(target, &key).await.map_err(|error| exit_of(&error))?;
         let id = |facts: Option<crate::wire::look::StreamFacts>| facts.map(|facts| facts.last.to_string());
@@ -93,7 +93,7 @@ async fn paused(desk: &Desk, chosen: &Chosen, until: Instant) -> Result<(), Exit
 async fn carry_groups(ends: &mut Ends, name: &StreamName) -> Result<(), WireError> {
     let key = ends.plan.settings.target_key(name.db, &name.key);
     let (counts, plan) = (ends.target_server.counts(), ends.plan.clone());
-    let (source, target) = ends.both(name.db).await?;
+    let (source, target) = ends.both(name).await?;
     for group in groups(source, &name.key).await?.iter().filter(|group| !plan.is_own_group(&group.name)) {
         let stands = stream_facts(target, &key).await?.unwrap_or_default();
         copy_group(source, target, (&name.key, &key), group, (&stands, counts)).await?;

@@ -8,8 +8,9 @@ use crate::actors::stream_sync::{ROWS_SPARE, SCOUT, SyncPlan, bucket_name};
 use crate::cli::desk::fault;
 use crate::ids::{Address, UnitId};
 use crate::messages::sync::{StreamName, StreamNotes, StreamRow};
+use crate::sinks::replica::{MARKS, Mark, marks_of};
 use crate::supervisor::wiring;
-use crate::wire::{Line, Server, WireError};
+use crate::wire::{Line, Lines, Server, WireError};
 
 /// A command of people waits so long for an end at the most.
 const PATIENCE: Duration = Duration::from_secs(3);
@@ -17,18 +18,19 @@ const PATIENCE: Duration = Duration::from_secs(3);
 /// Lines to both ends.
 pub(super) struct Ends {
     pub plan: SyncPlan,
-    pub source: Line,
+    pub source: Lines,
     pub source_server: Server,
-    pub target: Line,
+    pub target: Lines,
     pub target_server: Server,
-    db: u16,
 }
 
 /// What an error of an end means for a command.
 pub(super) fn exit_of(error: &WireError) -> Exit {
     match error {
-        WireError::Away { .. } => Exit::out_of_reach(&error.to_string()),
-        WireError::Refused { .. } | WireError::Nonsense { .. } => Exit::usage(&error.to_string()),
+        WireError::Away { .. } | WireError::Moving { .. } => Exit::out_of_reach(&error.to_string()),
+        WireError::Refused { .. } | WireError::Shut { .. } | WireError::Nonsense { .. } => {
+            Exit::usage(&error.to_string())
+        }
     }
 }
 
@@ -37,19 +39,27 @@ impl Ends {
         let mut section = chosen.section.clone();
         section.connect_timeout = section.connect_timeout.min(PATIENCE);
         let plan = wiring::sync_plan(&chosen.name, &section, 0);
-        let (source, source_server) = plan.source().open(0).await.map_err(|error| exit_of(&error))?;
-        let opened = plan.target().open(section.target_db).await;
-        let (target, target_server) = opened.map_err(|error| exit_of(&error))?;
-        Ok(Self { plan, source, source_server, target, target_server, db: 0 })
+        let (mut source, mut target) = (Lines::new(plan.source()), Lines::new(plan.target()));
+        let source_server = source.nodes().await.map_err(|error| exit_of(&error))?.server.clone();
+        let target_server = target.nodes().await.map_err(|error| exit_of(&error))?.server.clone();
+        Ok(Self { plan, source, source_server, target, target_server })
     }
 
-    /// The source in this database, and the target.
-    pub(super) async fn both(&mut self, db: u16) -> Result<(&mut Line, &mut Line), WireError> {
-        if self.db != db {
-            self.source.call(&[b"SELECT", db.to_string().as_bytes()]).await?;
-            self.db = db;
-        }
-        Ok((&mut self.source, &mut self.target))
+    /// The source and the target, at the nodes and in the databases that have this stream.
+    pub(super) async fn both(&mut self, name: &StreamName) -> Result<(&mut Line, &mut Line), WireError> {
+        let key = self.plan.settings.target_key(name.db, &name.key);
+        let target = self.target.of(self.plan.settings.target_db, &key).await?;
+        Ok((self.source.of(name.db, &name.key).await?, target))
+    }
+
+    /// The target at the node that has a key.
+    pub(super) async fn target_of(&mut self, key: &[u8]) -> Result<&mut Line, WireError> {
+        self.target.of(self.plan.settings.target_db, key).await
+    }
+
+    /// The mark of a key of the target.
+    pub(super) async fn mark(&mut self, key: &[u8]) -> Result<Option<Mark>, WireError> {
+        Ok(marks_of(self.target_of(MARKS).await?, std::slice::from_ref(&key.to_vec())).await?.pop().flatten())
     }
 }
 

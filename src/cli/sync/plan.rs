@@ -3,7 +3,7 @@
 use serde_json::json;
 
 use super::ends::{Ends, exit_of};
-use super::rights::{acl_line, lacking, needs};
+use super::rights::{Need, acl_line, lacking, needs};
 use super::{Chosen, Exit};
 use crate::actors::sync_scout::{judge, look};
 use crate::cli::output::{self, Side, Table};
@@ -11,10 +11,9 @@ use crate::cli::words::{bytes, plain};
 use crate::config::Settings;
 use crate::ids::EntryId;
 use crate::messages::sync::StreamName;
-use crate::sinks::replica::marks_of;
 use crate::supervisor::wiring;
 use crate::wire::look::stream_facts;
-use crate::wire::{Request, Server, WireError};
+use crate::wire::{Lines, Request, Server, WireError};
 
 /// One stream of the plan.
 struct Planned {
@@ -43,8 +42,10 @@ pub(super) async fn run(settings: &Settings, chosen: &Chosen, as_json: bool) -> 
         |planned| (trial(&planned.name.key), trial(&planned.target)),
     );
     let needs = needs(&chosen.section);
-    let lacks_here = lacking(&mut ends.source, &here, &needs.source).await.map_err(|error| exit_of(&error))?;
-    let lacks_there = lacking(&mut ends.target, &there, &needs.target).await.map_err(|error| exit_of(&error))?;
+    let lacks_here = lacking_there(&mut ends.source, 0, &here, &needs.source).await.map_err(|error| exit_of(&error))?;
+    let lacks_there = lacking_there(&mut ends.target, chosen.section.target_db, &there, &needs.target)
+        .await
+        .map_err(|error| exit_of(&error))?;
     let bad = !lacks_here.is_empty() || !lacks_there.is_empty() || planned.iter().any(|p| !p.refused.is_empty());
     let exit = if bad { Exit::found() } else { Exit::good() };
     let acl = [acl_line("gapless_source", "~*", &needs.source), acl_line("gapless_target", "~*", &needs.target)];
@@ -84,6 +85,11 @@ pub(super) async fn run(settings: &Settings, chosen: &Chosen, as_json: bool) -> 
     Ok(output::text(&text, exit))
 }
 
+/// The rights that are lacking at the node that has a key.
+async fn lacking_there(lines: &mut Lines, db: u16, key: &str, needs: &[Need]) -> Result<Vec<&'static str>, WireError> {
+    lacking(lines.of(db, key.as_bytes()).await?, key, needs).await
+}
+
 /// A key beside a real one, so that the user's patterns of keys hold for it, and that is not there.
 fn trial(key: &[u8]) -> String {
     format!("{}:gapless-trial", String::from_utf8_lossy(key))
@@ -91,7 +97,7 @@ fn trial(key: &[u8]) -> String {
 
 async fn one(ends: &mut Ends, chosen: &Chosen, name: StreamName, refused: String) -> Result<Planned, WireError> {
     let target = chosen.section.target_key(name.db, &name.key);
-    let (source, there) = ends.both(name.db).await?;
+    let (source, there) = ends.both(&name).await?;
     let facts = stream_facts(source, &name.key).await.unwrap_or_default().unwrap_or_default();
     let memory = source.all(&Request::of(&[b"MEMORY", b"USAGE", &name.key])).await?;
     let bytes = memory.first().and_then(|reply| reply.int()).and_then(|n| u64::try_from(n).ok()).unwrap_or(0);
@@ -106,7 +112,7 @@ async fn one(ends: &mut Ends, chosen: &Chosen, name: StreamName, refused: String
         }
     };
     if refused.is_empty() && on_target.is_some_and(|last| last > EntryId::ZERO) {
-        let mark = marks_of(there, std::slice::from_ref(&target)).await?.pop().flatten();
+        let mark = ends.mark(&target).await?;
         let ours = mark.as_ref().is_some_and(|mark| mark.owner.starts_with(&format!("{}@", chosen.pipeline)));
         refused = match mark {
             Some(mark) if !ours => format!("{} copies to this key already", mark.owner),
@@ -166,11 +172,10 @@ fn notes(source: &Server, target: &Server) -> Vec<String> {
             "producers' own dedupe ids (XADD IDMP) cannot be read from a server, so they do not go along".to_owned(),
         );
     }
-    if source.is_cluster || target.is_cluster {
-        notes.push(
-            "one end is a node of a cluster: only the keys of that node are seen; Redis Cluster is not supported yet"
-                .to_owned(),
-        );
+    for (end, server) in [("source", source), ("target", target)] {
+        if server.is_cluster {
+            notes.push(format!("the {end} is a cluster: each stream is followed to the node that has its slot"));
+        }
     }
     notes
 }

@@ -1,10 +1,10 @@
 //! What the users of both ends must be allowed, and which of it they are not: each right is tried, harmlessly.
 
-use crate::config::{Deletes, SyncMode, SyncSettings};
+use crate::config::{Deletes, RedisEnd, Route, SyncMode, SyncSettings};
 use crate::wire::{Line, Reply, Request, WireError};
 
 /// A right, and one harmless use of it; `K` stands for a key that is not there. Without one it cannot be tried.
-type Need = (&'static str, &'static [&'static str]);
+pub(super) type Need = (&'static str, &'static [&'static str]);
 
 const BOTH: [Need; 12] = [
     ("+info", &["INFO", "server"]),
@@ -36,7 +36,7 @@ const GROUP: [Need; 4] = [
 const PUBLISH: [Need; 2] =
     [("+xgroup|setid", &["XGROUP", "SETID", "K", "g", "0"]), ("+xgroup|create", &["XGROUP", "CREATE", "K", "g", "0"])];
 
-const TARGET: [Need; 16] = [
+const TARGET: [Need; 17] = [
     ("+watch", &["WATCH", "K"]),
     ("+unwatch", &["UNWATCH"]),
     ("+multi", &["MULTI"]),
@@ -53,6 +53,7 @@ const TARGET: [Need; 16] = [
     ("+hsetnx", &[]),
     ("+hdel", &["HDEL", "gapless:replicas", "gapless:none"]),
     ("+rename", &["RENAME", "K", "K"]),
+    ("+del", &["DEL", "K"]),
 ];
 
 const DELETES: [Need; 2] = [("+xtrim", &["XTRIM", "K", "MAXLEN", "10"]), ("+xdel", &["XDEL", "K", "0-1"])];
@@ -76,6 +77,15 @@ pub(super) fn needs(settings: &SyncSettings) -> Needs {
     if settings.deletes != Deletes::Keep {
         target.extend(DELETES);
     }
+    if settings.wait_aof {
+        target.push(("+waitaof", &["WAITAOF", "0", "0", "1"]));
+    } else if settings.wait_replicas > 0 {
+        target.push(("+wait", &["WAIT", "0", "1"]));
+    }
+    let slots: Need = ("+cluster|slots", &["CLUSTER", "SLOTS"]);
+    let is_cluster = |end: &RedisEnd| matches!(end.url.route, Route::Cluster(_));
+    source.extend(is_cluster(&settings.source).then_some(slots));
+    target.extend(is_cluster(&settings.target).then_some(slots));
     source.dedup_by_key(|need| need.0);
     Needs { source, target }
 }

@@ -9,7 +9,6 @@ use crate::cli::output::{self, Side, Table};
 use crate::cli::words::{age, bytes, plain};
 use crate::ids::EntryId;
 use crate::messages::sync::{NoteKind, StreamName};
-use crate::sinks::replica::marks_of;
 use crate::wire::look::{StreamFacts, behind, now_ms, range, stream_facts};
 use crate::wire::{Request, WireError};
 
@@ -41,10 +40,10 @@ impl Standing {
 /// Asks both ends about one stream.
 pub(super) async fn standing(ends: &mut Ends, name: &StreamName) -> Result<Standing, WireError> {
     let key = ends.plan.settings.target_key(name.db, &name.key);
-    let (source, target) = ends.both(name.db).await?;
+    let mark = ends.mark(&key).await?;
+    let (source, target) = ends.both(name).await?;
     // The target first: what is copied in between makes the lag smaller than it was, never negative.
     let there = stream_facts(target, &key).await?;
-    let mark = marks_of(target, std::slice::from_ref(&key)).await?.pop().flatten();
     let here = stream_facts(source, &name.key).await?;
     let position = there.as_ref().map_or(EntryId::ZERO, |facts| facts.last);
     let Some(facts) = &here else {

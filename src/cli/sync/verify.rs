@@ -121,7 +121,7 @@ pub(super) async fn one(
     let deletes = ends.plan.settings.deletes;
     let counts = ends.source_server.counts() && ends.target_server.counts();
     let after: EntryId = verdict.after.parse().unwrap_or_default();
-    let (source, target) = ends.both(name.db).await?;
+    let (source, target) = ends.both(name).await?;
     let there = stream_facts(target, &key).await?.unwrap_or_default();
     let here = stream_facts(source, &name.key).await?.unwrap_or_default();
     let (mut settled, began) = (0, verdict.clone());
@@ -138,7 +138,7 @@ pub(super) async fn one(
         .await?
     };
     let found = looked_again(ends, name, &key, found).await?;
-    let (source, target) = ends.both(name.db).await?;
+    let (source, target) = ends.both(name).await?;
     let ahead = found.extra.iter().filter(|id| **id > here.last).count() as u64;
     // What the cap took below the target's first entry is no hole.
     let capped =
@@ -185,7 +185,7 @@ async fn looked_again(
     key: &[u8],
     mut found: Difference,
 ) -> Result<Difference, WireError> {
-    let (source, target) = ends.both(name.db).await?;
+    let (source, target) = ends.both(name).await?;
     let mut settled = [0u64; 3];
     for (kind, list) in [(0, found.missing.clone()), (1, found.extra.clone()), (2, found.other.clone())] {
         for id in list {
@@ -229,7 +229,7 @@ async fn compare_groups(
         if counts && group.delivered <= top && group.read.is_some() && there.read != group.read {
             faults.push(format!("group {shown} has read {:?} here, {:?} there", group.read, there.read));
         }
-        let (source, target) = ends.both(name.db).await?;
+        let (source, target) = ends.both(name).await?;
         let (here, held) =
             (all_pending(source, &name.key, &group.name).await?, all_pending(target, key, &group.name).await?);
         let mut lacks = 0u64;

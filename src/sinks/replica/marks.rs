@@ -6,7 +6,7 @@
 use crate::wire::{Line, Request, WireError};
 
 /// The hash: key of a stream to the pipeline that copies to it.
-const MARKS: &[u8] = b"gapless:replicas";
+pub const MARKS: &[u8] = b"gapless:replicas";
 /// Behind the owner once something was copied, or the target's top was seen to be the source's.
 const BEGUN: &str = " begun";
 /// Behind the owner, before the number, where the target's count of added entries is the source's and that number.

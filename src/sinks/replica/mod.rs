@@ -3,6 +3,7 @@
 //! | file | what it does |
 //! |---|---|
 //! | `writer` | one atomic step a batch: the expected last id, or nothing |
+//! | `writers` | the connections that write, one for each node of the target |
 //! | `groups` | consumer groups, their positions and what they hold |
 //! | `trim` | deletions carried over, and the cap |
 //! | `marks` | who copies to which stream, for loops and collisions |
@@ -11,8 +12,10 @@ mod groups;
 mod marks;
 mod trim;
 mod writer;
+mod writers;
 
 pub use groups::{GroupCopy, copy_group};
-pub use marks::{Mark, mark, marks_of, set_mark, unmark};
+pub use marks::{MARKS, Mark, mark, marks_of, set_mark, unmark};
 pub use trim::{Fence, cap, delete, fence, trim_below};
 pub use writer::{Carry, Writer, Written};
+pub use writers::Writers;

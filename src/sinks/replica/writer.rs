@@ -47,7 +47,12 @@ impl Writer {
     /// Connects.
     pub async fn open(door: &Door, db: u16) -> Result<Self, WireError> {
         let (line, server) = door.open(db).await?;
-        Ok(Self { line, server, watched: None, request: Request::new() })
+        Ok(Self::new(line, server))
+    }
+
+    /// Takes a connection over.
+    pub fn new(line: Line, server: Server) -> Self {
+        Self { line, server, watched: None, request: Request::new() }
     }
 
     /// Whether the connection can be used.

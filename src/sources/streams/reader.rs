@@ -4,6 +4,7 @@
 //! asks the same again by itself, so an idle stream costs one blocking read each `poll`, however many there are.
 
 use std::cell::RefCell;
+use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,7 +14,7 @@ use tokio::sync::{Notify, mpsc};
 use crate::ids::EntryId;
 use crate::messages::sync::StreamName;
 use crate::wire::look::{StreamFacts, ask_stream, read_stream};
-use crate::wire::{Answer, Door, Line, Part, Request, Server, WireError};
+use crate::wire::{Answer, Door, Line, Part, Request, Server, WireError, slot_of};
 
 /// The pause before a lost connection is tried again; it doubles.
 const PAUSE_MIN: Duration = Duration::from_millis(20);
@@ -24,6 +25,11 @@ const FACTS_MAX: usize = 16;
 /// How much an average entry may weigh so that each read may bring what the server says of its stream: that answer holds
 /// two whole entries.
 const FACTS_ENTRY_BYTES: usize = 32 * 1024;
+/// Between two questions about streams that one command cannot wait for, those of several slots of a cluster; it doubles
+/// while nothing comes.
+const ASK_AGAIN: Duration = Duration::from_millis(5);
+/// The longest such pause.
+const ASK_AGAIN_MAX: Duration = Duration::from_millis(200);
 
 /// How a unit reads.
 #[derive(Debug, Clone)]
@@ -104,6 +110,7 @@ impl Reader {
             desk: desk.clone(),
             wish: Wish::default(),
             request: Request::new(),
+            is_split: false,
         };
         let task = actix_rt::spawn(async move { work.run(told, bell).await });
         Self { desk, batches, task, under_way: false }
@@ -145,6 +152,8 @@ struct Work {
     desk: Rc<Desk>,
     wish: Wish,
     request: Request,
+    /// The last read was several commands, and none of them waited.
+    is_split: bool,
 }
 
 impl Work {
@@ -156,10 +165,15 @@ impl Work {
                 continue;
             };
             self.wish = wish;
+            let mut again = ASK_AGAIN;
             let batch = loop {
                 match self.read().await {
                     // Nothing came: the same again, unless the unit has another wish by now.
                     Ok(batch) if batch.answer.is_empty() && self.wish.waits => {
+                        if self.is_split {
+                            let _ = tokio::time::timeout(again.min(self.plan.poll), self.desk.told.notified()).await;
+                            again = (again * 2).min(ASK_AGAIN_MAX);
+                        }
                         if let Some(wish) = self.desk.wish.borrow_mut().take() {
                             self.wish = wish;
                         }
@@ -192,7 +206,9 @@ impl Work {
             }
         };
         line.reuse(std::mem::take(&mut *self.desk.spare.borrow_mut()));
-        let answer = self.exchange(&mut line).await;
+        let groups = self.groups(server.is_cluster);
+        self.is_split = groups.len() > 1;
+        let answer = self.exchange(&mut line, &groups).await;
         let batch = match answer {
             Ok((answer, facts)) => {
                 let after = answer.parts.iter().map(|part| self.asked(part)).collect();
@@ -208,16 +224,37 @@ impl Work {
         self.wish.streams.iter().find(|(key, _)| *key == part.key).map_or(EntryId::ZERO, |(_, after)| *after)
     }
 
-    async fn exchange(&mut self, line: &mut Line) -> Result<(Answer, Vec<Option<StreamFacts>>), WireError> {
-        let poll = if self.wish.waits { self.plan.poll } else { Duration::ZERO };
+    /// The streams that one command may ask for: all of them, or, in a cluster, those of one slot.
+    fn groups(&self, is_cluster: bool) -> Vec<Vec<usize>> {
+        if !is_cluster {
+            return vec![(0..self.wish.streams.len()).collect()];
+        }
+        let mut groups: BTreeMap<u16, Vec<usize>> = BTreeMap::new();
+        for (at, (key, _)) in self.wish.streams.iter().enumerate() {
+            groups.entry(slot_of(key)).or_default().push(at);
+        }
+        groups.into_values().collect()
+    }
+
+    async fn exchange(
+        &mut self,
+        line: &mut Line,
+        groups: &[Vec<usize>],
+    ) -> Result<(Answer, Vec<Option<StreamFacts>>), WireError> {
+        let poll = if self.wish.waits && groups.len() == 1 { self.plan.poll } else { Duration::ZERO };
         let few = self.wish.streams.len() <= FACTS_MAX && self.wish.entry_bytes <= FACTS_ENTRY_BYTES;
         self.request.clear();
-        self.ask_entries(poll);
+        groups.iter().for_each(|group| self.ask_entries(group, poll));
         if few {
             self.wish.streams.iter().for_each(|(key, _)| ask_stream(&mut self.request, key));
         }
         line.send(&self.request).await?;
-        let answer = line.streams(poll, "XREAD").await;
+        let mut answer = line.streams(poll, "XREAD").await;
+        for _ in 1..groups.len() {
+            let more = line.streams(poll, "XREAD").await;
+            // One that fails fails the read, but every answer is taken from the line.
+            answer = answer.and_then(|mut all| more.map(|more| all.append(more)).map(|()| all));
+        }
         let mut known = Vec::new();
         if few {
             for (key, _) in &self.wish.streams {
@@ -239,11 +276,11 @@ impl Work {
         Ok((answer, facts))
     }
 
-    fn ask_entries(&mut self, poll: Duration) {
+    fn ask_entries(&mut self, group: &[usize], poll: Duration) {
         let waits = !poll.is_zero();
         let fixed = 3 + if waits { 2 } else { 0 } + if self.plan.group.is_some() { 3 } else { 0 };
         let request = &mut self.request;
-        request.begin(fixed + 1 + 2 * self.wish.streams.len());
+        request.begin(fixed + 1 + 2 * group.len());
         match &self.plan.group {
             None => request.argument(b"XREAD"),
             Some((group, consumer)) => {
@@ -260,8 +297,8 @@ impl Work {
             request.argument(poll.as_millis().to_string().as_bytes());
         }
         request.argument(b"STREAMS");
-        self.wish.streams.iter().for_each(|(key, _)| request.argument(key));
-        for (_, after) in &self.wish.streams {
+        group.iter().for_each(|at| request.argument(&self.wish.streams[*at].0));
+        for (_, after) in group.iter().map(|at| &self.wish.streams[*at]) {
             match self.plan.group {
                 None => request.argument(after.to_string().as_bytes()),
                 Some(_) => request.argument(b">"),

@@ -44,10 +44,14 @@ pub(super) async fn open(options: &StoreOptions, health: &Health, class: Class) 
                 Route::Sentinel { sentinels, master } => {
                     through_sentinels(options, health, class, (url, sentinels, master), &credentials).await
                 }
+                // Refused by the configuration already.
+                Route::Cluster(_) => Err(passing(NO_CLUSTER.to_owned())),
             }
         }
     }
 }
+
+const NO_CLUSTER: &str = "a cluster cannot hold gapless's own keys yet";
 
 struct Credentials {
     username: Option<String>,
@@ -199,7 +203,7 @@ async fn direct(
     let shown = match route {
         Route::Tcp(address) => address.to_string(),
         Route::Unix(path) => path.display().to_string(),
-        Route::Sentinel { .. } => url.to_string(),
+        Route::Sentinel { .. } | Route::Cluster(_) => url.to_string(),
     };
     let history = history(&mut connection).await?.unwrap_or_else(|| shown.clone());
     connection.set_response_timeout(response_timeout(options, class));
@@ -253,6 +257,7 @@ fn client(
         Route::Tcp(HostPort { host, port }) => ConnectionAddr::Tcp(host.clone(), *port),
         Route::Unix(path) => ConnectionAddr::Unix(path.clone()),
         Route::Sentinel { .. } => return Err(passing("a Sentinel is no server".to_owned())),
+        Route::Cluster(_) => return Err(passing(NO_CLUSTER.to_owned())),
     };
     let tcp = redis::io::tcp::TcpSettings::default().set_nodelay(true);
     let info: ConnectionInfo = address.into_connection_info().map_err(|error| passing(error.to_string()))?;
