@@ -4,10 +4,12 @@
 //! |---|---|
 //! | `mailbox` | the measurement of `bench mailbox`, round by round |
 //! | `blocks` | the measurement of `bench blocks` |
+//! | `logs` | the measurement of `bench logs` |
 //! | `child` | this program once more, as a process that is measured |
 //! | `node` | real units under a real supervisor that drain mailboxes |
 //! | `rerun` | a node that is killed, and the time until its work runs again |
 //! | `wire` | the measuring stick: the thinnest client of Redis |
+//! | `place` | a folder for files, on the disk that is measured |
 //! | `server` | a private redis-server in a temporary folder |
 //! | `usage` | CPU seconds and memory |
 //! | `stats` | medians and ranges |
@@ -15,8 +17,10 @@
 
 mod blocks;
 mod child;
+mod logs;
 mod mailbox;
 mod node;
+mod place;
 mod rerun;
 mod server;
 mod stats;
@@ -44,6 +48,13 @@ pub enum Bench {
         The node is simulated, in a process of its own. Starts Redis servers of its own: redis-server must be installed."
     )]
     Blocks(blocks::BlocksArgs),
+    /// Log lines from a file into a stream, each exactly once; beside the thinnest client that appends the same lines
+    #[command(
+        after_help = "Examples:\n  gapless bench logs\n  gapless bench logs --file /var/log/app.log --runs 5 --json\n\n\
+        Each entry of the stream is compared with the file, and so is what a subscriber hears. Starts\n\
+        Redis servers of its own in temporary folders: redis-server must be installed."
+    )]
+    Logs(logs::LogsArgs),
 }
 
 /// Figures, ready to be printed.
@@ -59,6 +70,7 @@ pub fn run(what: Bench, json: bool) -> Exit {
     let measured: anyhow::Result<Box<dyn Measured>> = match what {
         Bench::Mailbox(args) => mailbox::run(&args).map(|report| Box::new(report) as _),
         Bench::Blocks(args) => blocks::run(&args).map(|report| Box::new(report) as _),
+        Bench::Logs(args) => logs::run(&args).map(|report| Box::new(report) as _),
     };
     match measured {
         Ok(report) if json => output::json(&report.to_json(), Exit::good()),

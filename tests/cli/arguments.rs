@@ -107,6 +107,7 @@ fn every_command_teaches_with_an_example() {
         &["simulate", "chain"],
         &["bench", "mailbox"],
         &["bench", "blocks"],
+        &["bench", "logs"],
         &["completions"],
         &["man"],
     ] {

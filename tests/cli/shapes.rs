@@ -179,3 +179,48 @@ fn a_small_measurement_of_blocks() {
     let left: Vec<_> = left.filter(|entry| entry.file_name().to_string_lossy().starts_with("gapless-bench")).collect();
     assert!(left.is_empty(), "its folder is removed: {left:?}");
 }
+
+#[test]
+fn a_small_measurement_of_lines() {
+    let workspace = Workspace::new("");
+    let folder = workspace.path().display().to_string();
+    let arguments = ["--lines", "2000", "--runs", "1", "--seconds", "1", "--rate", "100", "--dir", &folder, "--json"];
+    let report = workspace.run(&[&["bench", "logs"][..], &arguments].concat());
+    assert_eq!((report.code, report.err.as_str()), (0, ""), "{report:?}");
+    let report = report.json();
+    assert_eq!(names(&report), ["conditions", "latency", "rows"]);
+    assert_eq!(names(&report["conditions"]), ["build", "bytes", "cpus", "lines", "rate", "redis", "runs"]);
+    assert_eq!((&report["conditions"]["lines"], &report["conditions"]["bytes"]), (&2000.into(), &(2000 * 142).into()));
+    let fields = [
+        "aof",
+        "max",
+        "min",
+        "of_limit",
+        "of_limit_same_fields",
+        "own_cpu_us_a_line",
+        "peak_kib",
+        "per_second",
+        "redis_cpu_us_a_line",
+        "what",
+    ];
+    let rows = report["rows"].as_array().expect("rows");
+    assert!(rows.len() == 4 && rows.iter().all(|row| names(row) == fields), "{report}");
+    assert!(rows.iter().all(|row| row["per_second"].as_f64().is_some_and(|rate| rate > 0.0)), "{report}");
+    let latency = report["latency"].as_array().expect("rows");
+    let fields = ["aof", "longest_ms", "p50_ms", "p99_ms", "what"];
+    assert!(latency.len() == 2 && latency.iter().all(|row| names(row) == fields), "{report}");
+    let left = std::fs::read_dir(workspace.path()).expect("the folder").filter_map(Result::ok);
+    let left: Vec<_> = left.filter(|entry| entry.file_name().to_string_lossy().starts_with("gapless-bench")).collect();
+    assert!(left.is_empty(), "its folder is removed: {left:?}");
+}
+
+#[test]
+fn a_file_whose_lines_cannot_be_compared_is_not_measured() {
+    let workspace = Workspace::new("");
+    let file = workspace.write("half.log", "one\ntwo");
+    let file = file.to_str().expect("a plain path");
+    let refused =
+        format!("gapless: bench: the last line of {file} has no end, or the file grows; give a finished one\n");
+    workspace.run(&["bench", "logs", "--file", file]).failed(2, &refused);
+    assert_eq!(std::fs::read_to_string(file).expect("the file"), "one\ntwo");
+}

@@ -12,13 +12,13 @@ mod report;
 
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use clap::Args;
 
 use super::child::Child;
 use super::node::on_a_runtime;
+use super::place::Place;
 use super::server::{Durability, Server};
-use crate::ids::RandomId;
 use follow::{Follow, Part};
 use limits::Blocks;
 use report::{Conditions, Report, Row};
@@ -85,28 +85,4 @@ fn round(args: &BlocksArgs, folder: &Path, report: &mut Report) -> Result<()> {
         report.add(row, follow.measure()?, fetch);
     }
     chain.check()
-}
-
-/// A folder of its own, removed with everything in it.
-struct Place(PathBuf);
-
-impl Place {
-    fn new(around: &Path) -> Result<Self> {
-        let folder = around.join(format!("gapless-bench-{}", RandomId::new().short()));
-        std::fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
-        Ok(Self(folder))
-    }
-
-    fn folder(&self, name: &str) -> Result<PathBuf> {
-        let folder = self.0.join(name);
-        std::fs::create_dir_all(&folder)?;
-        Ok(folder)
-    }
-}
-
-impl Drop for Place {
-    fn drop(&mut self) {
-        // What cannot be deleted is a stray folder, and no fault of the measurement.
-        let _ = std::fs::remove_dir_all(&self.0);
-    }
 }

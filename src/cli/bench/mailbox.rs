@@ -1,11 +1,11 @@
 //! Mailbox: one round measures the limit, then enqueueing and processing, on fresh servers; rounds take turns.
 
 use anyhow::{Result, ensure};
-use clap::{Args, ValueEnum};
+use clap::Args;
 
 use super::node::Bench;
 use super::rerun;
-use super::server::{Durability, Server};
+use super::server::{Aof, Durability, Server};
 use super::table::{Conditions, Report, Row};
 use super::usage::{Meter, Spent};
 use super::wire;
@@ -33,26 +33,6 @@ pub struct MailboxArgs {
     /// Times that a node is killed, to see when its work runs again; each takes up to two lease times (6 s)
     #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(0..=100))]
     kills: u32,
-}
-
-#[derive(Debug, Clone, Copy, ValueEnum)]
-enum Aof {
-    /// Synced once a second
-    Everysec,
-    /// None
-    Off,
-    /// Everysec, then off
-    Both,
-}
-
-impl Aof {
-    fn durabilities(self) -> &'static [Durability] {
-        match self {
-            Aof::Everysec => &[Durability::EverySecond],
-            Aof::Off => &[Durability::Nothing],
-            Aof::Both => &[Durability::EverySecond, Durability::Nothing],
-        }
-    }
 }
 
 /// Runs all rounds.

@@ -9,6 +9,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow, bail};
+use clap::ValueEnum;
 
 use super::wire::{Reply, Wire};
 use crate::ids::RandomId;
@@ -36,6 +37,28 @@ impl Durability {
         match self {
             Durability::EverySecond => "everysec",
             Durability::Nothing => "off",
+        }
+    }
+}
+
+/// What may be asked for.
+#[derive(Debug, Clone, Copy, ValueEnum)]
+pub enum Aof {
+    /// Synced once a second
+    Everysec,
+    /// None
+    Off,
+    /// Everysec, then off
+    Both,
+}
+
+impl Aof {
+    /// One after the other.
+    pub fn durabilities(self) -> &'static [Durability] {
+        match self {
+            Aof::Everysec => &[Durability::EverySecond],
+            Aof::Off => &[Durability::Nothing],
+            Aof::Both => &[Durability::EverySecond, Durability::Nothing],
         }
     }
 }

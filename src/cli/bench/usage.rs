@@ -38,14 +38,14 @@ impl Meter {
     /// Begins.
     pub fn start(server: &Server) -> Result<Self> {
         reset_peak();
-        Ok(Self { redis_cpu: server.cpu_seconds()?, own_cpu: cpu_seconds(), started: Instant::now() })
+        Ok(Self { redis_cpu: server.cpu_seconds()?, own_cpu: own_cpu_seconds(), started: Instant::now() })
     }
 
     /// Ends; the times of commits are for the caller to add.
     pub fn stop(self, server: &Server) -> Result<Spent> {
         Ok(Spent {
             seconds: self.started.elapsed().as_secs_f64(),
-            own_cpu: cpu_seconds() - self.own_cpu,
+            own_cpu: own_cpu_seconds() - self.own_cpu,
             redis_cpu: server.cpu_seconds()? - self.redis_cpu,
             peak_kib: peak_kib(),
             ..Spent::default()
@@ -68,8 +68,8 @@ pub fn of_process(pid: u32) -> Used {
     Used { cpu: cpu_seconds_in(&folder), peak_kib: peak_kib_in(&folder) }
 }
 
-/// CPU seconds of all threads so far, user and system.
-fn cpu_seconds() -> f64 {
+/// CPU seconds of all threads of this process so far, user and system.
+pub fn own_cpu_seconds() -> f64 {
     cpu_seconds_in("/proc/self")
 }
 
@@ -106,6 +106,6 @@ mod tests {
     #[cfg(target_os = "linux")]
     fn this_process_uses_memory() {
         assert!(peak_kib() > 1000);
-        assert!(cpu_seconds() >= 0.0);
+        assert!(own_cpu_seconds() >= 0.0);
     }
 }
