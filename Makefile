@@ -34,6 +34,7 @@ chaos: ## Long runs with kills, pauses and cut connections, and the exhaustive m
 	scripts/install-tools.sh redis anvil
 	export GAPLESS_ANVIL="$(ANVIL)" GAPLESS_CHAOS=long; \
 	cargo test --profile demo --features failpoints --test chaos -- --nocapture --test-threads=1; \
+	cargo test --profile demo --test sync storms -- --nocapture --test-threads=1; \
 	cargo test --profile demo --test model -- --ignored --nocapture; \
 	cargo test --profile demo --test files random; \
 	cargo test --profile demo --features failpoints --test logs -- --include-ignored --nocapture --test-threads=1

@@ -5,6 +5,7 @@
 //! Promise  the target holds the source's entries, each once, in order; what cannot be copied is noted with its range
 //! Crash    the target's own last id is the position, so whoever comes next goes on there; a note precedes its deed
 
+mod agree;
 mod attach;
 mod compare;
 mod copy;

@@ -92,6 +92,8 @@ pub enum NoteKind {
     TargetLoss,
     /// They cannot be written any more: the target's last id is above them.
     Hole,
+    /// The source's stream was deleted and made anew; what the old one had behind this is not known.
+    Anew,
 }
 
 impl NoteKind {
@@ -103,6 +105,7 @@ impl NoteKind {
             NoteKind::Oversize => "oversize",
             NoteKind::TargetLoss => "target_loss",
             NoteKind::Hole => "hole",
+            NoteKind::Anew => "anew",
         }
     }
 }
@@ -137,6 +140,9 @@ pub struct StreamNotes {
     /// How far it was copied when this was written; for people, and to tell a flushed target.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub position: String,
+    /// Which line of writes of the source it was compared with last.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub history: String,
 }
 
 fn is_zero(number: &u64) -> bool {

@@ -65,24 +65,31 @@ fn the_acl_lines_of_plan_are_enough_and_a_lacking_right_is_named() {
 
 #[test]
 fn planted_faults_of_every_class_are_named_and_a_hole_is_repaired() {
-    let world = World::new("groups_ms = 60000");
-    for key in ["s good", "s hole", "s other", "s extra", "s group"] {
+    let world = World::new("");
+    let keys = ["s good", "s hole", "s other", "s extra", "s group", "s groups", "s count"];
+    for key in keys {
         add(&world.source, 0, key, 1..=50);
     }
     query::<()>(&world.source, 0, &["XGROUP", "CREATE", "s group", "g", "0"]);
+    for group in ["gone", "moved", "lonely", "given"] {
+        query::<()>(&world.source, 0, &["XGROUP", "CREATE", "s groups", group, "20-0", "ENTRIESREAD", "20"]);
+        query::<redis::Value>(
+            &world.source,
+            0,
+            &["XREADGROUP", "GROUP", group, "c", "COUNT", "5", "STREAMS", "s groups", ">"],
+        );
+    }
+    query::<()>(&world.source, 0, &["XGROUP", "CREATECONSUMER", "s groups", "lonely", "idle"]);
     query::<redis::Value>(
         &world.source,
         0,
         &["XREADGROUP", "GROUP", "g", "c", "COUNT", "5", "STREAMS", "s group", ">"],
     );
     let mut node = world.node();
-    for key in ["s good", "s hole", "s other", "s extra", "s group"] {
+    for key in keys {
         world.wait_equal(key);
     }
-    poll("the group", || {
-        (query::<Vec<redis::Value>>(&world.target, 0, &["XINFO", "GROUPS", "s group"]).len() == 1).then_some(())
-    });
-    assert_eq!(world.run(&["sync", "verify"]).code, 0);
+    poll("the groups", || (world.run(&["sync", "verify"]).code == 0).then_some(()));
     node.kill();
     query::<()>(&world.target, 0, &["XDEL", "s hole", "7-0", "8-0"]);
     query::<()>(&world.target, 0, &["DEL", "s other"]);
@@ -93,6 +100,12 @@ fn planted_faults_of_every_class_are_named_and_a_hole_is_repaired() {
     }
     query::<()>(&world.target, 0, &["XADD", "s extra", "77-0", "of", "nobody"]);
     query::<()>(&world.target, 0, &["XACK", "s group", "g", "2-0"]);
+    query::<()>(&world.target, 0, &["XGROUP", "DESTROY", "s groups", "gone"]);
+    query::<()>(&world.target, 0, &["XGROUP", "SETID", "s groups", "moved", "22-0", "ENTRIESREAD", "22"]);
+    query::<()>(&world.target, 0, &["XGROUP", "DELCONSUMER", "s groups", "lonely", "idle"]);
+    query::<redis::Value>(&world.target, 0, &["XCLAIM", "s groups", "given", "thief", "0", "21-0", "JUSTID"]);
+    query::<()>(&world.source, 0, &["XACK", "s groups", "given", "22-0"]);
+    query::<()>(&world.target, 0, &["XSETID", "s count", "50-0", "ENTRIESADDED", "77"]);
     let verify = world.run(&["sync", "verify", "--json"]);
     assert_eq!(verify.code, 1, "{verify:?}");
     let report = verify.json();
@@ -109,7 +122,18 @@ fn planted_faults_of_every_class_are_named_and_a_hole_is_repaired() {
     assert_eq!((&of("s other")["other"], &of("s other")["ids"][0]), (&1.into(), &"other 9-0".into()));
     assert_eq!((&of("s extra")["extra"], &of("s extra")["ids"][0]), (&1.into(), &"extra 77-0".into()));
     assert!(of("s group")["faults"][0].as_str().expect("words").contains("1 pending entries differ"), "{report}");
-    assert_eq!(report["bad"], 4);
+    let faults = of("s groups")["faults"].to_string();
+    for words in [
+        "group gone is missing on the target",
+        "group moved stands at 25-0 here, at 22-0 there",
+        "group moved has read Some(25) here, Some(22) there",
+        "group lonely lacks 1 consumers on the target, idle first",
+        "group given: 1 pending entries differ or are missing, 1 are held only there",
+    ] {
+        assert!(faults.contains(words), "{words} in {faults}");
+    }
+    assert_eq!(of("s count")["faults"][0], "entries-added is 50 here, 77 there");
+    assert_eq!(report["bad"], 6);
     // A repair makes good what can be made good.
     let repaired = world.run(&["sync", "verify", "--repair", "--stream", "db0:s%20hole", "--stream", "db0:s%20other"]);
     assert_eq!(repaired.code, 0, "{repaired:?}");

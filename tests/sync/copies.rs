@@ -20,6 +20,9 @@ fn sixteen_databases_and_a_hundred_and_fifty_streams_are_found_and_copied() {
         |db: u16, key: &str| entries(&world.target, 0, &format!("{db}/{key}")) == entries(&world.source, db, key);
     poll("every stream", || (0..150).all(|n| copied(u16::try_from(n % 16).expect("small"), &name(n))).then_some(()));
     poll("the one by hand", || copied(3, "by hand").then_some(()));
+    let verify = world.run(&["sync", "verify", "--json"]);
+    let all: u64 = (0..150).map(|n| 20 + n).sum::<u64>() + 5;
+    assert_eq!((verify.code, &verify.json()["same"]), (0, &all.into()), "{verify:?}");
     // One that appears, and one that goes on.
     add(&world.source, 7, "s late", 1..=4);
     add(&world.source, 0, "s16", 1000..=1100);

@@ -87,6 +87,74 @@ fn the_same_id_with_other_content_stops_that_stream_alone() {
 }
 
 #[test]
+fn ids_that_a_source_gave_anew_below_the_targets_top_are_a_conflict() {
+    let world = World::new("");
+    for key in ["s", "s2"] {
+        add(&world.source, 0, key, 1..=10);
+    }
+    let node = world.node();
+    world.wait_equal("s");
+    world.wait_equal("s2");
+    drop(node);
+    // The source fails over: it has forgotten 9 and 10, and its clock gives ids below the target's top, and above it.
+    query::<()>(&world.source, 0, &["DEL", "s"]);
+    add(&world.source, 0, "s", 1..=8);
+    query::<()>(&world.source, 0, &["XADD", "s", "8-5", "between", "both"]);
+    add(&world.source, 0, "s", 11..=12);
+    add(&world.source, 0, "s2", 11..=12);
+    let node = world.space.started("b", &[]);
+    let why = world.wait_stopped("db0:s");
+    assert!(why.contains("cannot be written"), "{why}");
+    let note = world.wait_noted("db0:s", "conflict");
+    assert_eq!(
+        (&note["after"], &note["through"], &note["count"]),
+        (&"8-0".into(), &"10-0".into(), &1.into()),
+        "{note}"
+    );
+    world.wait_equal("s2");
+    // Whoever has looked lets it go on behind it.
+    let wanted = [entries(&world.target, 0, "s"), entries(&world.source, 0, "s").split_off(9)].concat();
+    assert_eq!(world.run(&["sync", "retry"]).code, 0);
+    world.wait_for("s", &wanted);
+    drop(node);
+}
+
+#[test]
+fn an_entry_that_a_source_has_again_and_the_target_cannot_take_is_told() {
+    let world = World::new("");
+    add(&world.source, 0, "s", 1..=10);
+    query::<()>(&world.source, 0, &["XDEL", "s", "10-0"]);
+    let node = world.node();
+    world.wait_equal("s");
+    poll("the last id", || (info(&world.target, "s", "last-generated-id") == "10-0").then_some(()));
+    drop(node);
+    // The source fails over to a copy from before the deletion.
+    query::<()>(&world.source, 0, &["DEL", "s"]);
+    add(&world.source, 0, "s", 1..=12);
+    let _node = world.space.started("b", &[]);
+    let note = world.wait_noted("db0:s", "hole");
+    assert_eq!((&note["through"], &note["count"]), (&"10-0".into(), &1.into()), "{note}");
+    let mut wanted = entries(&world.source, 0, "s");
+    wanted.remove(9);
+    world.wait_for("s", &wanted);
+}
+
+#[test]
+fn what_consumers_of_the_target_trimmed_there_is_no_conflict() {
+    let world = World::new("");
+    add(&world.source, 0, "s", 1..=100);
+    let node = world.node();
+    world.wait_equal("s");
+    drop(node);
+    query::<()>(&world.target, 0, &["XTRIM", "s", "MAXLEN", "5"]);
+    add(&world.source, 0, "s", 101..=110);
+    let wanted = entries(&world.source, 0, "s").split_off(95);
+    let _node = world.space.started("b", &[]);
+    world.wait_for("s", &wanted);
+    assert!(world.notes().values().all(|notes| notes["stopped"].is_null()), "{:?}", world.notes());
+}
+
+#[test]
 fn a_flushed_target_is_filled_again_and_the_loss_is_noted() {
     let world = World::new("");
     add(&world.source, 0, "s", 1..=100);
@@ -141,6 +209,8 @@ fn a_stream_that_is_deleted_and_made_anew_is_copied_on() {
     add(&world.source, 0, "s", 61..=65);
     world.wait_for("s", &[&wanted[..10], &entries(&world.source, 0, "s")].concat());
     assert!(world.notes().get("db0:s").is_none_or(|notes| notes["stopped"].is_null()), "{:?}", world.notes());
+    let note = world.wait_noted("db0:s", "anew");
+    assert_eq!((&note["after"], &note["count"]), (&"10-0".into(), &serde_json::Value::Null), "{note}");
 }
 
 #[test]

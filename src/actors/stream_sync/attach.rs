@@ -2,6 +2,7 @@
 
 use std::time::Instant;
 
+use super::agree::{DEEP, Known, Seen, walk_back};
 use super::compare::same_entry;
 use super::hands::{GONE_AGAIN, Hands, stand};
 use super::stream::{Phase, Stream};
@@ -13,16 +14,10 @@ use crate::ids::EntryId;
 use crate::messages::sync::{Note, NoteKind, StreamName};
 use crate::sinks::replica::{Carry, Mark, Written, mark, set_mark};
 use crate::sources::streams::{acknowledge, ensure_group, own_pending, take_over};
-use crate::wire::Line;
-use crate::wire::look::{StreamFacts, behind, entry, groups, now_ms, range, range_back, stream_facts};
+use crate::wire::look::{StreamFacts, entry, groups, now_ms, stream_facts};
 
 /// Streams that are taken up before the others are copied again.
 const AT_A_TIME: usize = 50;
-/// Entries of one step back while the last common one is looked for.
-const BACK: usize = 100;
-/// Entries that are looked at on the way back.
-const BACK_MAX: usize = 100_000;
-
 /// What both ends say of a stream.
 struct Ends {
     source: StreamFacts,
@@ -151,36 +146,29 @@ impl StreamSync {
         ends: &Ends,
         facts: &StreamFacts,
     ) -> Result<Found, Trouble> {
-        let key = hands.streams.get(name).map(|stream| stream.target.clone()).unwrap_or_default();
-        let (source, writer) = hands.both(&self.plan, name).await?;
+        let history = hands.source_nodes().map(|nodes| nodes.server.replid.clone()).unwrap_or_default();
+        let Some(stream) = hands.streams.get_mut(name) else { return Ok(Found::Ours) };
+        let was = std::mem::replace(&mut stream.notes.history, history);
+        let is_another = !was.is_empty() && was != stream.notes.history;
+        let (key, notes) = (stream.target.clone(), stream.notes.clone());
         let ours = ends.mark.begun;
-        let there = range_back(writer.line(), &key, "+", 1).await?;
-        let Some(top) = there.items().first() else {
-            // Nothing is left to compare. Whoever emptied it kept its last id, which is ours if we wrote it.
-            return if ours || facts.last <= ends.source.last {
-                Ok(Found::Ours)
-            } else {
-                Ok(Found::Apart { common: EntryId::ZERO, unwritable: ends.source.length, why: FOREIGN })
-            };
-        };
-        let here = entry(source, &name.key, top.id).await?;
-        match here.items().first() {
-            Some(item) if same_entry((&here, item), (&there, top)) && facts.last <= ends.source.last => Ok(Found::Ours),
-            // Deleted or trimmed on the source since: explained, if it was we who wrote it.
-            None if ours && facts.last <= ends.source.last => Ok(Found::Ours),
-            found => {
-                let why = match (found, facts.last > ends.source.last) {
-                    (_, true) => BEHIND,
-                    (Some(_), false) => OTHER,
-                    (None, false) => FOREIGN,
-                };
-                let common = last_common(source, &name.key, writer.line(), &key).await?;
-                let through = facts.last.to_string();
-                let from = behind(common);
-                let unwritable = range(source, &name.key, &from, &through, BACK_MAX).await?.items().len() as u64;
-                Ok(Found::Apart { common, unwritable, why })
-            }
+        let depth = if is_another { DEEP } else { 1 };
+        let known = Known { source: &ends.source, target: facts, ours, notes: &notes, depth };
+        let (source, writer) = hands.both(&self.plan, name).await?;
+        let seen = walk_back((source, &name.key), (writer.line(), &key), &known).await?;
+        if seen.unsure > 0 {
+            // Deleted there by somebody, as a rule; or a source that has entries again which it had forgotten.
+            let note = note(NoteKind::Hole, seen.common, facts.last, Some(seen.unsure), ends.now_ms);
+            self.add_note(hands, name, note, OnTrouble::GoOn, UNSURE).await?;
         }
+        let why = match seen {
+            _ if facts.last > ends.source.last => BEHIND,
+            Seen { other: 1.., .. } => OTHER,
+            Seen { holes: 1.., .. } => HOLES,
+            Seen { is_topped: true, .. } if !ours => FOREIGN,
+            _ => return Ok(Found::Ours),
+        };
+        Ok(Found::Apart { common: seen.common, unwritable: seen.other + seen.holes, why })
     }
 
     /// Where the count of added entries stands.
@@ -201,12 +189,36 @@ impl StreamSync {
             return self.remark(hands, name, ends, Some(0)).await;
         }
         let there = ends.target.as_ref().and_then(|facts| facts.added).filter(|_| ends.mark.counted.is_some());
-        stream.added = there.and_then(|added| stream.source_count(added)).filter(|added| *added <= ever);
+        stream.added = there.and_then(|added| stream.source_count(added));
+        if stream.added.is_some_and(|added| added > ever) {
+            let counted = self.begin_anew(hands, name, &ends.source, ends.now_ms).await?;
+            return self.remark(hands, name, ends, Some(counted)).await;
+        }
         let mut counted = ends.mark.counted.filter(|_| stream.added.is_some());
         if stream.added.is_none() && top == ends.source.last {
             counted = self.align(hands, name, ends).await?;
         }
         self.remark(hands, name, ends, counted).await
+    }
+
+    /// The source's stream is another one than it was: its count begins again, and ours goes on. Answers by how much the
+    /// target's count is another one from now on.
+    pub(super) async fn begin_anew(
+        &self,
+        hands: &mut Hands,
+        name: &StreamName,
+        facts: &StreamFacts,
+        at_ms: u64,
+    ) -> Result<i64, Trouble> {
+        let Some(position) = hands.streams.get(name).map(|stream| stream.position) else { return Ok(0) };
+        let note = note(NoteKind::Anew, position, facts.last, None, at_ms);
+        self.add_note(hands, name, note, self.plan.settings.gap, "the source's stream was made anew").await?;
+        let Some(stream) = hands.streams.get_mut(name) else { return Ok(0) };
+        let before = facts.added.unwrap_or(0).saturating_sub(facts.length);
+        let was = stream.added.unwrap_or(0);
+        stream.base += i64::try_from(was).unwrap_or(0) - i64::try_from(before).unwrap_or(0);
+        stream.added = Some(before);
+        Ok(stream.base)
     }
 
     /// Makes the target's count the source's, where both stand at the same id; answers by how much it is another one.
@@ -251,7 +263,7 @@ impl StreamSync {
         let Some((position, key)) = hands.streams.get(name).map(|s| (s.position, s.target.clone())) else {
             return Ok(());
         };
-        let (source, writer) = hands.both(&self.plan, name).await?;
+        let (source, _) = hands.both(&self.plan, name).await?;
         let (group, consumer) = (settings.group.as_str(), settings.consumer.as_str());
         if !ensure_group(source, &name.key, group, EntryId::ZERO, settings.create_group).await? {
             return Err(Trouble::Stream(format!("the source has no group {group}, and create_group is false")));
@@ -259,6 +271,7 @@ impl StreamSync {
         take_over(source, &name.key, group, consumer).await?;
         let mut after = EntryId::ZERO;
         loop {
+            let (source, writer) = hands.both(&self.plan, name).await?;
             let held = own_pending(source, &name.key, group, consumer, after).await?;
             let Some(last) = held.items().last().map(|item| item.id) else { break };
             let mut done = Vec::new();
@@ -270,10 +283,15 @@ impl StreamSync {
                     done.push(item.id);
                 }
             }
+            if !done.is_empty() {
+                self.kept(hands, name).await?;
+            }
+            let (source, _) = hands.both(&self.plan, name).await?;
             acknowledge(source, &name.key, group, &done).await?;
             after = last;
         }
         // Delivered to whomever, and not on the target: nothing will deliver it again.
+        let (source, _) = hands.both(&self.plan, name).await?;
         let there = groups(source, &name.key).await?;
         let delivered = there.iter().find(|known| known.name == group.as_bytes()).map(|known| known.delivered);
         match delivered.filter(|delivered| *delivered > position) {
@@ -306,6 +324,9 @@ impl StreamSync {
 
 const FOREIGN: &str = "the target holds entries that this source has not, and that were not copied from it";
 const OTHER: &str = "the target has another entry under the same id";
+const HOLES: &str =
+    "the source has entries below the target's last id that the target never had; they cannot be written";
+const UNSURE: &str = "the source has entries that were deleted on the target, or that it had forgotten";
 const BEHIND: &str = "the target is ahead of the source, which has lost entries or was made anew";
 
 /// A note as people read it.
@@ -316,23 +337,4 @@ pub(super) fn describe(note: &Note) -> String {
 
 pub(super) fn note(kind: NoteKind, after: EntryId, through: EntryId, count: Option<u64>, at_ms: u64) -> Note {
     Note { kind, after: after.to_string(), through: through.to_string(), count, at_ms }
-}
-
-/// The last entry that both ends have alike, walking back from the target's end.
-async fn last_common(source: &mut Line, key: &[u8], target: &mut Line, there: &[u8]) -> Result<EntryId, Trouble> {
-    let mut from = "+".to_owned();
-    let mut looked = 0;
-    while looked < BACK_MAX {
-        let page = range_back(target, there, &from, BACK).await?;
-        for item in page.items() {
-            let here = entry(source, key, item.id).await?;
-            if here.items().first().is_some_and(|known| same_entry((&here, known), (&page, item))) {
-                return Ok(item.id);
-            }
-        }
-        let Some(last) = page.items().last().filter(|_| page.items().len() == BACK) else { break };
-        from = format!("({}", last.id);
-        looked += BACK;
-    }
-    Ok(EntryId::ZERO)
 }

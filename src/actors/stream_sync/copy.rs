@@ -166,20 +166,12 @@ impl StreamSync {
         let (count, through) = match missing(stream.position, stream.added, &ids, facts, stream.seen_last) {
             Missing::Nothing => return Ok(()),
             Missing::Another => {
-                tracing::warn!(stream = name.shown(), "the source counts fewer entries than it had: it was made anew");
-                // Its count begins again; ours goes on.
-                let ever = facts.added.unwrap_or(0);
-                let before = ever.saturating_sub(facts.length);
-                let was = stream.added.unwrap_or(0);
-                stream.base += i64::try_from(was).unwrap_or(0) - i64::try_from(before).unwrap_or(0);
-                stream.added = Some(before);
-                let mark = stream.mark.clone().map(|mark| Mark { counted: Some(stream.base), ..mark });
-                let (target, base) = (stream.target.clone(), mark);
-                if let Some(mark) = &base {
-                    set_mark(hands.target.of_marks().await?.line(), &target, mark).await?;
-                }
-                if let Some(stream) = hands.streams.get_mut(name) {
-                    stream.mark = base;
+                let at_ms = self.now_ms(hands, name).await?;
+                let counted = self.begin_anew(hands, name, facts, at_ms).await?;
+                let Some(stream) = hands.streams.get_mut(name) else { return Ok(()) };
+                stream.mark = stream.mark.clone().map(|mark| Mark { counted: Some(counted), ..mark });
+                if let Some(mark) = &stream.mark {
+                    set_mark(hands.target.of_marks().await?.line(), &stream.target, mark).await?;
                 }
                 return Ok(());
             }
@@ -326,19 +318,34 @@ impl StreamSync {
         }
     }
 
-    /// Waits until replicas and disk of the target have what was written, as far as that is asked for.
+    /// Waits until replicas and disk of the target have what was written, as far as that is asked for; else an error.
     pub(super) async fn kept(&self, hands: &mut Hands, name: &StreamName) -> Result<(), Trouble> {
-        let settings = &self.plan.settings;
-        if settings.wait_replicas == 0 && !settings.wait_aof {
-            return Ok(());
-        }
-        let (_, writer) = hands.both(&self.plan, name).await?;
-        match writer.wait(settings.wait_replicas, settings.wait_aof, settings.wait).await? {
+        match self.lacking(hands, name).await? {
             None => Ok(()),
             Some(lacks) => {
                 let (address, reason) = (self.plan.target().address(), format!("not kept yet: {lacks}"));
                 Err(Trouble::from(WireError::Away { address, reason }))
             }
         }
+    }
+
+    /// What of the target lacks what was written, within the time that a wait may take; none where nothing does.
+    pub(super) async fn lacking(&self, hands: &mut Hands, name: &StreamName) -> Result<Option<String>, Trouble> {
+        let settings = &self.plan.settings;
+        if settings.wait_replicas == 0 && !settings.wait_aof {
+            return Ok(None);
+        }
+        let Some(stream) = hands.streams.get_mut(name) else { return Ok(None) };
+        let writer = hands.target.of(&stream.target).await?;
+        if !writer.has_written() && stream.position > EntryId::ZERO {
+            // A wait is for what its own connection wrote: another one's batch is waited for behind a write that changes
+            // nothing.
+            match writer.write(&stream.target, &[], &[], stream.position, Carry::default()).await? {
+                Written::Now(_) => {}
+                Written::Moved(_) => return Ok(Some("the target moved".to_owned())),
+                Written::Refused(reason) => return Ok(Some(reason)),
+            }
+        }
+        Ok(writer.wait(settings.wait_replicas, settings.wait_aof, settings.wait).await?)
     }
 }

@@ -38,6 +38,8 @@ pub(super) struct Hands {
     pub is_paused: bool,
     pub limiter: Limiter,
     pub reported: Option<Instant>,
+    /// Positions are not published before this, since replicas or the disk lack them.
+    pub withheld: Option<Instant>,
 }
 
 /// What one connection can read: a database, on one node where the source is a cluster.

@@ -19,6 +19,8 @@ use crate::wire::look::{StreamFacts, behind, groups, range, stream_facts};
 const EVERY: Duration = Duration::from_secs(5);
 /// How often the position of a stream is written down for people.
 const REPORT: Duration = Duration::from_secs(5);
+/// How long no position is published after one was withheld: asking costs the time that a wait may take.
+const WITHHELD: Duration = Duration::from_secs(5);
 /// Entries of one page of a comparison of ids.
 const PAGE: usize = 1000;
 
@@ -222,7 +224,19 @@ impl StreamSync {
         if settings.publish_group.is_empty() || published == position {
             return Ok(());
         }
-        self.kept(hands, name).await?;
+        if hands.withheld.is_some_and(|until| Instant::now() < until) {
+            return Ok(());
+        }
+        if let Some(lacks) = self.lacking(hands, name).await? {
+            if hands.withheld.is_none() {
+                tracing::warn!(unit = %self.unit.lease.unit(), stream = name.shown(), lacks, "positions are withheld");
+            }
+            hands.withheld = Some(Instant::now() + WITHHELD);
+            return Ok(());
+        }
+        if hands.withheld.take().is_some() {
+            tracing::info!(unit = %self.unit.lease.unit(), "positions are published again");
+        }
         let counts = hands.source_nodes().is_some_and(|nodes| nodes.server.counts());
         let (source, _) = hands.both(&self.plan, name).await?;
         publish_position(source, &name.key, &settings.publish_group, position, added.filter(|_| counts)).await?;

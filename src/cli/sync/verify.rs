@@ -14,7 +14,8 @@ use crate::cli::output;
 use crate::config::Deletes;
 use crate::ids::EntryId;
 use crate::messages::sync::StreamName;
-use crate::wire::look::{GroupFacts, PENDING_PAGE, PendingRow, entry, groups, pending, stream_facts};
+use crate::sinks::replica::Clocks;
+use crate::wire::look::{self, GroupFacts, PENDING_PAGE, PendingRow, entry, groups, pending, stream_facts};
 use crate::wire::{Line, WireError};
 
 /// Ids of one kind that are named.
@@ -230,11 +231,19 @@ async fn compare_groups(
             faults.push(format!("group {shown} has read {:?} here, {:?} there", group.read, there.read));
         }
         let (source, target) = ends.both(name).await?;
+        let wanted = look::consumers(source, &name.key, &group.name).await?;
+        let known = look::consumers(target, key, &group.name).await?;
+        let missing: Vec<_> = wanted.iter().filter(|consumer| !known.contains(consumer)).collect();
+        if let Some(first) = missing.first() {
+            let first = String::from_utf8_lossy(first);
+            faults.push(format!("group {shown} lacks {} consumers on the target, {first} first", missing.len()));
+        }
+        let now = Clocks { source: look::now_ms(source).await?, target: look::now_ms(target).await? };
         let (here, held) =
             (all_pending(source, &name.key, &group.name).await?, all_pending(target, key, &group.name).await?);
         let mut lacks = 0u64;
         for (id, row) in here.iter().filter(|(id, _)| **id <= top) {
-            let same = held.get(id).is_some_and(|h| h.consumer == row.consumer && h.deliveries == row.deliveries);
+            let same = held.get(id).is_some_and(|held| now.is_same(row, held));
             if !same && !entry(target, key, *id).await?.items().is_empty() {
                 lacks += 1;
             }

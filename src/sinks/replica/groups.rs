@@ -15,6 +15,28 @@ pub struct GroupCopy {
     pub changed: bool,
 }
 
+/// How much the times of a delivery may differ: they are told as ages, and the questions take time.
+const DELIVERED_APART_MS: u64 = 1000;
+
+/// What both servers' clocks said just before they were asked for what a group holds.
+#[derive(Debug, Clone, Copy)]
+pub struct Clocks {
+    /// Milliseconds of the source's.
+    pub source: u64,
+    /// Of the target's.
+    pub target: u64,
+}
+
+impl Clocks {
+    /// Whether two rows are the same: holder, deliveries, and the time of the last one. No server takes a time that is
+    /// ahead of its clock.
+    pub fn is_same(self, here: &PendingRow, there: &PendingRow) -> bool {
+        let wanted = self.source.saturating_sub(here.idle_ms).min(self.target);
+        let apart = wanted.abs_diff(self.target.saturating_sub(there.idle_ms));
+        here.consumer == there.consumer && here.deliveries == there.deliveries && apart <= DELIVERED_APART_MS
+    }
+}
+
 /// A group on its way.
 struct Copy<'a> {
     key: &'a [u8],
@@ -81,7 +103,7 @@ impl Copy<'_> {
     async fn held(&mut self, source: &mut Line, target: &mut Line, key: &[u8]) -> Result<(), WireError> {
         let mut after = EntryId::ZERO;
         loop {
-            let now = look::now_ms(source).await?;
+            let now = Clocks { source: look::now_ms(source).await?, target: look::now_ms(target).await? };
             let wanted = look::pending(source, key, &self.group.name, after).await?;
             let whole = wanted.len() < PENDING_PAGE;
             let through = if whole { None } else { wanted.last().map(|row| row.id) };
@@ -119,12 +141,9 @@ impl Copy<'_> {
         target: &mut Line,
         wanted: &[PendingRow],
         there: &BTreeMap<EntryId, PendingRow>,
-        now: u64,
+        now: Clocks,
     ) -> Result<(), WireError> {
-        let same = |row: &PendingRow| {
-            let known = there.get(&row.id);
-            known.is_some_and(|known| known.consumer == row.consumer && known.deliveries == row.deliveries)
-        };
+        let same = |row: &PendingRow| there.get(&row.id).is_some_and(|known| now.is_same(row, known));
         // What is not copied yet is held later, when it is.
         let rows: Vec<&PendingRow> = wanted.iter().filter(|row| row.id <= self.top && !same(row)).collect();
         if rows.is_empty() {
@@ -132,7 +151,7 @@ impl Copy<'_> {
         }
         let mut request = Request::new();
         for row in &rows {
-            let (id, time) = (row.id.to_string(), now.saturating_sub(row.idle_ms).to_string());
+            let (id, time) = (row.id.to_string(), now.source.saturating_sub(row.idle_ms).to_string());
             let deliveries = row.deliveries.to_string();
             request.command(&[
                 b"XCLAIM",

@@ -14,7 +14,7 @@ mod trim;
 mod writer;
 mod writers;
 
-pub use groups::{GroupCopy, copy_group};
+pub use groups::{Clocks, GroupCopy, copy_group};
 pub use marks::{MARKS, Mark, mark, marks_of, set_mark, unmark};
 pub use trim::{Fence, cap, delete, fence, trim_below};
 pub use writer::{Carry, Writer, Written};

@@ -41,6 +41,7 @@ pub struct Writer {
     pub server: Server,
     watched: Option<(Vec<u8>, Option<StreamFacts>)>,
     request: Request,
+    has_written: bool,
 }
 
 impl Writer {
@@ -52,12 +53,17 @@ impl Writer {
 
     /// Takes a connection over.
     pub fn new(line: Line, server: Server) -> Self {
-        Self { line, server, watched: None, request: Request::new() }
+        Self { line, server, watched: None, request: Request::new(), has_written: false }
     }
 
     /// Whether the connection can be used.
     pub fn is_whole(&self) -> bool {
         self.line.is_whole()
+    }
+
+    /// Whether this connection has written a batch.
+    pub fn has_written(&self) -> bool {
+        self.has_written
     }
 
     /// The connection, for what needs no watch. It ends the watch.
@@ -173,7 +179,10 @@ impl Writer {
             done => match (done.list().iter().find(|reply| matches!(reply, Reply::Error(_))), facts) {
                 // Not expected: the last id was compared, and memory and rights are judged before the first command.
                 (Some(error), _) => Ok(Written::Refused(format!("in part: {}", error.text()))),
-                (None, Some(facts)) => Ok(Written::Now(facts)),
+                (None, Some(facts)) => {
+                    self.has_written = true;
+                    Ok(Written::Now(facts))
+                }
                 (None, None) => Ok(Written::Moved(None)),
             },
         }
