@@ -5,6 +5,7 @@
 //! | `mailbox` | the measurement of `bench mailbox`, round by round |
 //! | `blocks` | the measurement of `bench blocks` |
 //! | `logs` | the measurement of `bench logs` |
+//! | `sync` | the measurement of `bench sync` |
 //! | `child` | this program once more, as a process that is measured |
 //! | `node` | real units under a real supervisor that drain mailboxes |
 //! | `rerun` | a node that is killed, and the time until its work runs again |
@@ -24,9 +25,10 @@ mod place;
 mod rerun;
 mod server;
 mod stats;
+mod sync;
 mod table;
 mod usage;
-mod wire;
+pub(super) mod wire;
 
 use clap::Subcommand;
 
@@ -55,6 +57,13 @@ pub enum Bench {
         Redis servers of its own in temporary folders: redis-server must be installed."
     )]
     Logs(logs::LogsArgs),
+    /// Streams copied to another Redis, by a real node; beside the thinnest clients that copy them
+    #[command(
+        after_help = "Examples:\n  gapless bench sync\n  gapless bench sync --streams 16 --runs 5 --aof everysec --json\n\n\
+        Starts Redis servers of its own in temporary folders: redis-server must be installed. Every entry of the target \
+        is compared with the source's afterwards; a difference is an error."
+    )]
+    Sync(sync::SyncArgs),
 }
 
 /// Figures, ready to be printed.
@@ -69,6 +78,7 @@ trait Measured {
 pub fn run(what: Bench, json: bool) -> Exit {
     let measured: anyhow::Result<Box<dyn Measured>> = match what {
         Bench::Mailbox(args) => mailbox::run(&args).map(|report| Box::new(report) as _),
+        Bench::Sync(args) => sync::run(&args).map(|report| Box::new(report) as _),
         Bench::Blocks(args) => blocks::run(&args).map(|report| Box::new(report) as _),
         Bench::Logs(args) => logs::run(&args).map(|report| Box::new(report) as _),
     };

@@ -108,6 +108,7 @@ fn every_command_teaches_with_an_example() {
         &["bench", "mailbox"],
         &["bench", "blocks"],
         &["bench", "logs"],
+        &["bench", "sync"],
         &["completions"],
         &["man"],
     ] {

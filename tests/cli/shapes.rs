@@ -224,3 +224,28 @@ fn a_file_whose_lines_cannot_be_compared_is_not_measured() {
     workspace.run(&["bench", "logs", "--file", file]).failed(2, &refused);
     assert_eq!(std::fs::read_to_string(file).expect("the file"), "one\ntwo");
 }
+
+#[test]
+fn a_small_measurement_of_streams() {
+    let arguments = ["bench", "sync", "--entries", "1000", "--streams", "1,3", "--runs", "1", "--aof", "off", "--json"];
+    let report = Workspace::new("").run(&arguments);
+    assert_eq!((report.code, report.err.as_str()), (0, ""), "{report:?}");
+    let report = report.json();
+    assert_eq!(names(&report), ["conditions", "rows"]);
+    assert_eq!(names(&report["conditions"]), ["build", "bytes", "cpus", "entries", "redis", "runs"]);
+    let fields = [
+        "aof",
+        "cpu_seconds_per_million",
+        "max",
+        "min",
+        "of_limit_group",
+        "of_limit_tail",
+        "peak_kib",
+        "per_second",
+        "streams",
+        "what",
+    ];
+    let rows = report["rows"].as_array().expect("rows");
+    assert!(rows.len() == 8 && rows.iter().all(|row| names(row) == fields), "{report}");
+    assert!(rows.iter().all(|row| row["per_second"].as_f64().is_some_and(|rate| rate > 0.0)), "{report}");
+}

@@ -85,6 +85,33 @@ impl Wire {
         self.reply()
     }
 
+    /// The next answer as the bytes that it is, valid until the next call; what Redis refuses is an error.
+    pub fn raw(&mut self) -> io::Result<&[u8]> {
+        // Places are counted from the first unread byte: reading more moves what is behind it to the front.
+        let (mut open, mut at) = (1_u64, 0);
+        while open > 0 {
+            match header(&self.input[self.at + at..])? {
+                Some((length, more)) if self.input.len() >= self.at + at + length => {
+                    at += length;
+                    open = open - 1 + more;
+                }
+                _ => self.read_more()?,
+            }
+        }
+        let from = self.at;
+        self.at += at;
+        let bytes = &self.input[from..self.at];
+        if bytes[0] == b'-' {
+            return Err(io::Error::other(String::from_utf8_lossy(bytes).trim_end().to_owned()));
+        }
+        Ok(bytes)
+    }
+
+    /// Writes bytes that are commands already behind those that wait to be sent.
+    pub fn push_raw(&mut self, parts: &[&[u8]]) {
+        parts.iter().for_each(|part| self.out.extend_from_slice(part));
+    }
+
     fn read_more(&mut self) -> io::Result<()> {
         self.input.drain(..self.at);
         self.at = 0;
@@ -99,6 +126,23 @@ impl Wire {
             0 => Err(io::Error::other("redis closed the connection")),
             _ => Ok(()),
         }
+    }
+}
+
+/// How long the value at the front of `bytes` is, its own values left out, and how many those are; nothing while its first
+/// line is not whole.
+pub fn header(bytes: &[u8]) -> io::Result<Option<(usize, u64)>> {
+    let fault = || io::Error::other("redis answered nonsense: an unknown type");
+    let Some(end) = bytes.iter().position(|byte| *byte == b'\r') else { return Ok(None) };
+    let number = || std::str::from_utf8(&bytes[1..end]).ok().and_then(|text| text.parse::<i64>().ok());
+    match bytes[0] {
+        b'+' | b'-' | b':' => Ok(Some((end + 2, 0))),
+        b'$' => {
+            let length = number().filter(|n| *n <= ANSWER_BYTES_MAX as i64).ok_or_else(fault)?;
+            Ok(Some((usize::try_from(length).map_or(end + 2, |length| end + 2 + length + 2), 0)))
+        }
+        b'*' => Ok(Some((end + 2, u64::try_from(number().ok_or_else(fault)?).unwrap_or(0)))),
+        _ => Err(fault()),
     }
 }
 
