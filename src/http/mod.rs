@@ -8,6 +8,7 @@ pub mod guard;
 pub mod health;
 pub mod logs;
 pub mod status;
+pub mod sync;
 pub mod units;
 
 use std::net::SocketAddr;

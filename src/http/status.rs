@@ -7,6 +7,7 @@ use serde::Serialize;
 
 use super::blocks::blocks_summary;
 use super::logs::logs_summary;
+use super::sync::sync_summary;
 use super::units::{self, UnitStatus};
 use crate::config::Settings;
 use crate::ids::{Address, Kind, PipelineId, UnitId};
@@ -233,7 +234,8 @@ async fn summary(
     match pipeline.kind {
         Kind::Blocks => blocks_summary(settings, store, link, pipeline).await,
         Kind::Logs => logs_summary(settings, store, link, pipeline, now).await,
-        Kind::Selftest | Kind::Sync => Ok(None),
+        Kind::Sync => sync_summary(settings, store, link, pipeline, now.1).await,
+        Kind::Selftest => Ok(None),
     }
 }
 

@@ -6,6 +6,7 @@ mod support;
 mod clusters;
 mod commands;
 mod copies;
+mod doors;
 mod ends;
 mod gaps;
 mod groups;

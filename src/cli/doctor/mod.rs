@@ -3,6 +3,7 @@
 mod fleet;
 mod server;
 mod sources;
+mod sync;
 
 use serde::Serialize;
 use serde_json::json;
@@ -84,6 +85,7 @@ pub fn run(settings: &Settings, args: &DoctorArgs, json: bool) -> Exit {
     reach::block_on(async {
         server::check(settings, &mut findings).await;
         findings.checks.extend(sources::check(settings).await);
+        findings.checks.extend(sync::check(settings).await);
         Ok(report(&findings, json))
     })
 }

@@ -28,7 +28,10 @@ pub(super) async fn run(desk: &Desk, chosen: &Chosen, args: &CutoverArgs) -> Res
     let refused = streams.iter().filter(|(_, known)| !known.row.refused.is_empty() || !known.notes.stopped.is_empty());
     let refused: Vec<String> = refused.map(|(name, _)| name.shown()).collect();
     if !refused.is_empty() {
-        return Err(Exit::missing(&format!("nothing was done: these streams are not copied: {}", refused.join(", "))));
+        return Err(Exit::missing(&format!(
+            "nothing was done: these streams are not copied: {}; gapless sync status says why",
+            refused.join(", ")
+        )));
     }
     let names: Vec<StreamName> = copied(streams, &[])?.into_keys().collect();
     if names.is_empty() {

@@ -4,10 +4,11 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::{Chosen, Desk, Exit};
-use crate::actors::stream_sync::{ROWS_SPARE, SCOUT, SyncPlan, bucket_name};
+use crate::actors::stream_sync::{SyncPlan, bucket_name};
 use crate::cli::desk::fault;
-use crate::ids::{Address, UnitId};
-use crate::messages::sync::{StreamName, StreamNotes, StreamRow};
+use crate::http::sync::{self, Known};
+use crate::ids::Address;
+use crate::messages::sync::StreamName;
 use crate::sinks::replica::{MARKS, Mark, marks_of};
 use crate::supervisor::wiring;
 use crate::wire::{Line, Lines, Server, WireError};
@@ -63,34 +64,9 @@ impl Ends {
     }
 }
 
-/// A stream as nodes know it.
-#[derive(Debug, Clone, Default)]
-pub(super) struct Known {
-    pub row: StreamRow,
-    pub notes: StreamNotes,
-}
-
 /// The streams that the scout has listed, with what is noted of them.
 pub(super) async fn known(desk: &Desk, chosen: &Chosen) -> Result<BTreeMap<StreamName, Known>, Exit> {
-    let rows = usize::try_from(chosen.section.streams_max.saturating_add(ROWS_SPARE)).unwrap_or(usize::MAX);
-    let scout = UnitId::exclusive(&chosen.pipeline, SCOUT);
-    let (listed, _) = desk.store.peek_table(&desk.link, &scout, rows).await.map_err(fault)?;
-    let mut streams: BTreeMap<StreamName, Known> = listed
-        .iter()
-        .filter_map(|(row, text)| {
-            let row = (StreamName::of_text(row)?, serde_json::from_str(text).unwrap_or_default());
-            Some((row.0, Known { row: row.1, notes: StreamNotes::default() }))
-        })
-        .collect();
-    for bucket in 0..chosen.section.buckets {
-        let unit = UnitId::exclusive(&chosen.pipeline, &bucket_name(bucket));
-        let (notes, _) = desk.store.peek_table(&desk.link, &unit, rows).await.map_err(fault)?;
-        for (row, text) in notes {
-            let Some(known) = StreamName::of_text(&row).and_then(|name| streams.get_mut(&name)) else { continue };
-            known.notes = serde_json::from_str(&text).unwrap_or_default();
-        }
-    }
-    Ok(streams)
+    sync::known(&desk.store, &desk.link, &chosen.pipeline, &chosen.section).await.map_err(fault)
 }
 
 /// Whether the pipeline is paused and every bucket has heard of it: what has not is still in its mailbox, since the order

@@ -5,7 +5,7 @@ mod ends;
 mod orders;
 mod plan;
 mod repair;
-mod rights;
+pub(super) mod rights;
 mod status;
 mod verify;
 
@@ -146,6 +146,13 @@ fn choose(settings: &Settings, which: &Which) -> Result<Chosen, Exit> {
     };
     match settings.sync.get(&name) {
         Some(section) => Ok(Chosen { pipeline: PipelineId::new(Kind::Sync, &name), section: section.clone(), name }),
-        None => Err(Exit::usage(&format!("there is no [sync.{}] in the configuration", name.escape_debug()))),
+        None => {
+            let list: Vec<&str> = names.iter().map(|name| name.as_str()).collect();
+            let there = if list.is_empty() { "none; name a file with --config".to_owned() } else { list.join(", ") };
+            Err(Exit::usage(&format!(
+                "there is no [sync.{}] in the configuration; there is: {there}",
+                name.escape_debug()
+            )))
+        }
     }
 }

@@ -7,7 +7,7 @@ use super::rights::{Need, acl_line, lacking, needs};
 use super::{Chosen, Exit};
 use crate::actors::sync_scout::{judge, look};
 use crate::cli::output::{self, Side, Table};
-use crate::cli::words::{bytes, plain};
+use crate::cli::words::{bytes, count, grouped, plain};
 use crate::config::Settings;
 use crate::ids::EntryId;
 use crate::messages::sync::StreamName;
@@ -20,7 +20,8 @@ struct Planned {
     name: StreamName,
     target: Vec<u8>,
     entries: u64,
-    bytes: u64,
+    /// None where the user may not ask.
+    bytes: Option<u64>,
     on_target: Option<EntryId>,
     refused: String,
 }
@@ -68,7 +69,12 @@ pub(super) async fn run(settings: &Settings, chosen: &Chosen, as_json: bool) -> 
         ends.plan.target().address(),
         ends.target_server.shown
     );
-    text.push_str(&table(&planned));
+    if planned.is_empty() {
+        text.push_str("no stream matches: look at databases, patterns and streams\n");
+    } else {
+        text.push_str(&table(&planned));
+        text.push_str(&total(&planned));
+    }
     for (db, reason) in &sight.faults {
         text.push_str(&format!("database {db} is left out: {reason}\n"));
     }
@@ -100,7 +106,7 @@ async fn one(ends: &mut Ends, chosen: &Chosen, name: StreamName, refused: String
     let (source, there) = ends.both(&name).await?;
     let facts = stream_facts(source, &name.key).await.unwrap_or_default().unwrap_or_default();
     let memory = source.all(&Request::of(&[b"MEMORY", b"USAGE", &name.key])).await?;
-    let bytes = memory.first().and_then(|reply| reply.int()).and_then(|n| u64::try_from(n).ok()).unwrap_or(0);
+    let bytes = memory.first().and_then(|reply| reply.int()).and_then(|n| u64::try_from(n).ok());
     let kind = there.call(&[b"TYPE", &target]).await?;
     let mut refused = refused;
     let on_target = match kind.bytes() {
@@ -120,6 +126,16 @@ async fn one(ends: &mut Ends, chosen: &Chosen, name: StreamName, refused: String
         };
     }
     Ok(Planned { name, target, entries: facts.length, bytes, on_target, refused })
+}
+
+/// All of them in a line.
+fn total(planned: &[Planned]) -> String {
+    let (refused, copied): (Vec<_>, Vec<_>) = planned.iter().partition(|one| !one.refused.is_empty());
+    let entries: u64 = copied.iter().map(|one| one.entries).sum();
+    let size: u64 = copied.iter().filter_map(|one| one.bytes).sum();
+    let streams = count(copied.len(), "stream", "streams");
+    let refused = if refused.is_empty() { String::new() } else { format!("; {} refused", refused.len()) };
+    format!("{streams} would be copied: {} entries, about {}{refused}\n", grouped(entries), bytes(size))
 }
 
 fn to_json(planned: &Planned) -> serde_json::Value {
@@ -143,7 +159,7 @@ fn table(planned: &[Planned]) -> String {
         let cells = vec![
             plain(&one.name.shown()),
             one.entries.to_string(),
-            bytes(one.bytes),
+            one.bytes.map_or_else(|| "-".to_owned(), bytes),
             one.on_target.map_or_else(|| "-".to_owned(), |id| id.to_string()),
             plain(&String::from_utf8_lossy(&one.target)),
         ];

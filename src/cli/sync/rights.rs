@@ -4,7 +4,7 @@ use crate::config::{Deletes, RedisEnd, Route, SyncMode, SyncSettings};
 use crate::wire::{Line, Reply, Request, WireError};
 
 /// A right, and one harmless use of it; `K` stands for a key that is not there. Without one it cannot be tried.
-pub(super) type Need = (&'static str, &'static [&'static str]);
+pub(in crate::cli) type Need = (&'static str, &'static [&'static str]);
 
 const BOTH: [Need; 12] = [
     ("+info", &["INFO", "server"]),
@@ -59,13 +59,13 @@ const TARGET: [Need; 17] = [
 const DELETES: [Need; 2] = [("+xtrim", &["XTRIM", "K", "MAXLEN", "10"]), ("+xdel", &["XDEL", "K", "0-1"])];
 
 /// What each end needs.
-pub(super) struct Needs {
+pub(in crate::cli) struct Needs {
     pub source: Vec<Need>,
     pub target: Vec<Need>,
 }
 
 /// The rights that a configuration needs; no more.
-pub(super) fn needs(settings: &SyncSettings) -> Needs {
+pub(in crate::cli) fn needs(settings: &SyncSettings) -> Needs {
     let mut source = [BOTH.to_vec(), SOURCE.to_vec()].concat();
     let mut target = [BOTH.to_vec(), TARGET.to_vec()].concat();
     if settings.mode == SyncMode::Group {
@@ -91,13 +91,17 @@ pub(super) fn needs(settings: &SyncSettings) -> Needs {
 }
 
 /// The line that makes a user with these rights.
-pub(super) fn acl_line(user: &str, keys: &str, needs: &[Need]) -> String {
+pub(in crate::cli) fn acl_line(user: &str, keys: &str, needs: &[Need]) -> String {
     let rules: Vec<&str> = needs.iter().map(|(rule, _)| *rule).collect();
     format!("ACL SETUSER {user} on >PASSWORD {keys} {}", rules.join(" "))
 }
 
 /// The rights that the user of this line lacks. Every command is refused, or finds nothing, for another reason.
-pub(super) async fn lacking(line: &mut Line, key: &str, needs: &[Need]) -> Result<Vec<&'static str>, WireError> {
+pub(in crate::cli) async fn lacking(
+    line: &mut Line,
+    key: &str,
+    needs: &[Need],
+) -> Result<Vec<&'static str>, WireError> {
     let mut lacks = Vec::new();
     for (rule, sample) in needs.iter().filter(|(_, sample)| !sample.is_empty()) {
         let args: Vec<&[u8]> =

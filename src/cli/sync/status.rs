@@ -2,11 +2,12 @@
 
 use serde_json::json;
 
-use super::ends::{Ends, Known, exit_of, known, rests};
+use super::ends::{Ends, exit_of, known, rests};
 use super::{Chosen, Desk, Exit};
 use crate::cli::desk::fault;
 use crate::cli::output::{self, Side, Table};
 use crate::cli::words::{age, bytes, plain};
+use crate::http::sync::{Known, lag_entries};
 use crate::ids::EntryId;
 use crate::messages::sync::{NoteKind, StreamName};
 use crate::wire::look::{StreamFacts, behind, now_ms, range, stream_facts};
@@ -16,6 +17,7 @@ use crate::wire::{Request, WireError};
 const TIME_MIN_MS: u64 = 946_684_800_000;
 
 /// How one stream stands.
+#[derive(Default)]
 pub(super) struct Standing {
     pub source: Option<StreamFacts>,
     pub target: Option<StreamFacts>,
@@ -25,6 +27,8 @@ pub(super) struct Standing {
     pub lag_ms: Option<u64>,
     /// About as many bytes, by the mean of the stream.
     pub lag_bytes: Option<u64>,
+    /// Why an end says nothing of it; empty where both do.
+    pub fault: String,
 }
 
 impl Standing {
@@ -47,20 +51,14 @@ pub(super) async fn standing(ends: &mut Ends, name: &StreamName) -> Result<Stand
     let here = stream_facts(source, &name.key).await?;
     let position = there.as_ref().map_or(EntryId::ZERO, |facts| facts.last);
     let Some(facts) = &here else {
-        return Ok(Standing { source: here, target: there, lag_entries: None, lag_ms: None, lag_bytes: None });
+        return Ok(Standing { target: there, ..Standing::default() });
     };
     if facts.last <= position {
         let none = Some(0);
-        return Ok(Standing { source: here, target: there, lag_entries: none, lag_ms: none, lag_bytes: none });
+        let lag = Standing { lag_entries: none, lag_ms: none, lag_bytes: none, ..Standing::default() };
+        return Ok(Standing { source: here, target: there, ..lag });
     }
-    let base = mark.and_then(|mark| mark.counted);
-    let copied = there.as_ref().and_then(|facts| facts.added).zip(base);
-    let copied = copied.and_then(|(added, base)| u64::try_from(i64::try_from(added).ok()? - base).ok());
-    let lag_entries = match (&there, facts.added, copied) {
-        (None, ..) => Some(facts.length),
-        (Some(_), Some(ever), Some(copied)) => ever.checked_sub(copied),
-        _ => None,
-    };
+    let lag_entries = lag_entries(facts, there.as_ref(), mark.as_ref());
     let next = range(source, &name.key, &behind(position), "+", 1).await?;
     let now = now_ms(source).await?;
     let oldest = next.items().first().map(|item| item.id.ms).filter(|ms| *ms >= TIME_MIN_MS);
@@ -73,13 +71,25 @@ pub(super) async fn standing(ends: &mut Ends, name: &StreamName) -> Result<Stand
         lag_bytes: lag_entries.zip(mean).map(|(entries, mean)| entries * mean),
         source: here,
         target: there,
+        fault: String::new(),
     })
+}
+
+/// The same where one stream that cannot be looked at hides no other: only an end that is away ends the look.
+async fn standing_or_fault(ends: &mut Ends, name: &StreamName) -> Result<Standing, WireError> {
+    match standing(ends, name).await {
+        Err(WireError::Refused { address, reason, .. }) => {
+            Ok(Standing { fault: format!("{address}: {reason}"), ..Standing::default() })
+        }
+        other => other,
+    }
 }
 
 fn state(known: &Known, standing: &Standing) -> &'static str {
     match (known.row.refused.is_empty(), known.notes.stopped.is_empty()) {
         (false, _) => "refused",
         (true, false) => "stopped",
+        (true, true) if !standing.fault.is_empty() => "unknown",
         (true, true) if standing.source.is_none() => "gone",
         (true, true) if standing.is_even() => "even",
         (true, true) => "behind",
@@ -93,11 +103,22 @@ pub(super) async fn run(desk: &Desk, chosen: &Chosen) -> Result<Exit, Exit> {
     let now = desk.store.now_ms(&desk.link).await.map_err(fault)?;
     let paused_age_ms = paused.map(|since| now.saturating_sub(since));
     let resting = rests(desk, chosen).await?;
-    let mut ends = Ends::open(chosen).await?;
-    let mut rows = Vec::new();
+    let (mut rows, mut exit) = (Vec::new(), Exit::good());
+    let mut ends = Ends::open(chosen).await;
     for (name, known) in &streams {
-        let standing = standing(&mut ends, name).await.map_err(|error| exit_of(&error))?;
+        // What nodes have noted is worth showing where an end is away, too.
+        let standing = match &mut ends {
+            Ok(open) => standing_or_fault(open, name).await.map_err(|error| exit_of(&error)),
+            Err(exit) => Err(*exit),
+        };
+        let standing = standing.unwrap_or_else(|away| {
+            (exit, ends) = (away, Err(away));
+            Standing { fault: "not looked at".to_owned(), ..Standing::default() }
+        });
         rows.push((name, known, standing));
+    }
+    if let (true, Err(away)) = (rows.is_empty(), &ends) {
+        return Ok(*away);
     }
     if desk.json {
         let streams: Vec<_> = rows.iter().map(|(name, known, standing)| to_json(name, known, standing)).collect();
@@ -105,7 +126,7 @@ pub(super) async fn run(desk: &Desk, chosen: &Chosen) -> Result<Exit, Exit> {
             "pipeline": chosen.pipeline.to_string(), "paused_age_ms": paused_age_ms, "resting": resting,
             "streams": streams,
         });
-        return Ok(output::json(&answer, Exit::good()));
+        return Ok(output::json(&answer, exit));
     }
     let mut text = format!("{}\n", chosen.pipeline);
     if let Some(ms) = paused_age_ms {
@@ -117,13 +138,13 @@ pub(super) async fn run(desk: &Desk, chosen: &Chosen) -> Result<Exit, Exit> {
         return Ok(output::text(&text, Exit::good()));
     }
     text.push_str(&table(&rows));
-    Ok(output::text(&text, Exit::good()))
+    Ok(output::text(&text, exit))
 }
 
 fn to_json(name: &StreamName, known: &Known, standing: &Standing) -> serde_json::Value {
     json!({
         "stream": name.shown(), "state": state(known, standing),
-        "refused": known.row.refused, "stopped": known.notes.stopped,
+        "refused": known.row.refused, "stopped": known.notes.stopped, "fault": standing.fault,
         "source_last_id": standing.source.as_ref().map(|facts| facts.last.to_string()),
         "target_last_id": standing.target.as_ref().map(|facts| facts.last.to_string()),
         "lag_entries": standing.lag_entries, "lag_ms": standing.lag_ms, "lag_bytes_about": standing.lag_bytes,
@@ -155,7 +176,8 @@ fn table(rows: &[(&StreamName, &Known, Standing)]) -> String {
                 format!("{}: {count} entries behind {} through {}", note.kind.as_str(), note.after, note.through)
             })
             .collect();
-        notes.extend([&known.row.refused, &known.notes.stopped].into_iter().filter(|w| !w.is_empty()).cloned());
+        let fault = if known.notes.stopped.is_empty() { &standing.fault } else { &known.notes.stopped };
+        notes.extend([&known.row.refused, fault].into_iter().filter(|w| !w.is_empty()).cloned());
         let cells = vec![
             plain(&name.shown()),
             state(known, standing).to_owned(),

@@ -11,6 +11,7 @@ use super::ends::{Ends, copied, exit_of, known};
 use super::{Chosen, Desk, Exit, VerifyArgs, repair};
 use crate::actors::stream_sync::{Difference, Side, difference, same_entry};
 use crate::cli::output;
+use crate::cli::words::{count, grouped, plain};
 use crate::config::Deletes;
 use crate::ids::EntryId;
 use crate::messages::sync::StreamName;
@@ -62,7 +63,16 @@ impl Verdict {
 }
 
 pub(super) async fn run(desk: &Desk, chosen: &Chosen, args: &VerifyArgs) -> Result<Exit, Exit> {
-    let streams = copied(known(desk, chosen).await?, &args.streams.stream)?;
+    let known = known(desk, chosen).await?;
+    let left_out: Vec<(String, String)> = match args.streams.stream.is_empty() {
+        true => known.iter().map(|(name, known)| (name.shown(), known.row.refused.clone())).collect(),
+        false => Vec::new(),
+    };
+    let left_out: Vec<(String, String)> = left_out.into_iter().filter(|(_, reason)| !reason.is_empty()).collect();
+    let streams = copied(known, &args.streams.stream)?;
+    if streams.is_empty() && left_out.is_empty() {
+        return Err(Exit::missing("nothing was compared: no stream is listed; is a node running?"));
+    }
     let mut ends = Ends::open(chosen).await?;
     let mut progress = Progress::open(args.progress.as_deref())?;
     let mut verdicts = Vec::new();
@@ -72,11 +82,11 @@ pub(super) async fn run(desk: &Desk, chosen: &Chosen, args: &VerifyArgs) -> Resu
             Some(done) if done.done => done,
             before => {
                 let began = before.unwrap_or_else(|| Verdict { stream: name.shown(), ..Verdict::default() });
-                one(&mut ends, name, began, &mut progress).await.map_err(|error| exit_of(&error))?
+                or_fault(name, one(&mut ends, name, began, &mut progress).await)?
             }
         };
         if args.repair && verdict.missing + verdict.other > 0 {
-            verdict = mend(&mut ends, name, verdict, &mut progress).await.map_err(|error| exit_of(&error))?;
+            verdict = or_fault(name, mend(&mut ends, name, verdict, &mut progress).await)?;
         }
         progress.write(&verdict)?;
         if !desk.json {
@@ -84,17 +94,34 @@ pub(super) async fn run(desk: &Desk, chosen: &Chosen, args: &VerifyArgs) -> Resu
         }
         verdicts.push(verdict);
     }
+    if !desk.json {
+        left_out.iter().for_each(|(name, reason)| output::say(&plain(&format!("refused  {name}  {reason}"))));
+    }
     let bad = verdicts.iter().filter(|verdict| !verdict.is_good()).count();
     let same: u64 = verdicts.iter().map(|verdict| verdict.same).sum();
-    let exit = if bad == 0 { Exit::good() } else { Exit::found() };
+    let exit = if bad == 0 && left_out.is_empty() { Exit::good() } else { Exit::found() };
     if desk.json {
+        let refused: Vec<_> =
+            left_out.iter().map(|(name, reason)| json!({ "stream": name, "reason": reason })).collect();
         let answer = json!({
-            "pipeline": chosen.pipeline.to_string(), "streams": verdicts, "bad": bad, "same": same,
+            "pipeline": chosen.pipeline.to_string(), "streams": verdicts, "bad": bad, "same": same, "refused": refused,
         });
         return Ok(output::json(&answer, exit));
     }
-    let words = format!("{} streams, {same} entries are the same, {bad} streams differ\n", verdicts.len());
-    Ok(output::text(&words, exit))
+    let (streams, same) = (count(verdicts.len(), "stream", "streams"), grouped(same));
+    let refused = if left_out.is_empty() { String::new() } else { format!(", {} refused", left_out.len()) };
+    Ok(output::text(&format!("{streams}, {same} entries are the same, {bad} differ{refused}\n"), exit))
+}
+
+/// One stream that cannot be compared is a fault of that stream; an end that is away ends the comparison.
+fn or_fault(name: &StreamName, compared: Result<Verdict, WireError>) -> Result<Verdict, Exit> {
+    match compared {
+        Err(WireError::Refused { address, reason, .. }) => {
+            let faults = vec![format!("it cannot be compared: {address}: {reason}")];
+            Ok(Verdict { stream: name.shown(), faults, ..Verdict::default() })
+        }
+        compared => compared.map_err(|error| exit_of(&error)),
+    }
 }
 
 async fn mend(
@@ -292,7 +319,7 @@ fn line(verdict: &Verdict) -> String {
     if let Some(repair) = &verdict.repair {
         text.push_str(&format!("\n         {repair}"));
     }
-    text.lines().map(crate::cli::words::plain).collect::<Vec<_>>().join("\n")
+    text.lines().map(plain).collect::<Vec<_>>().join("\n")
 }
 
 /// The file that says how far a comparison is: a line of JSON for each step; the last line of a stream counts.
