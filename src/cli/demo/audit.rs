@@ -142,7 +142,7 @@ pub(super) async fn audit(desk: &Desk, plan: &ChainPlan, chain: &Control, kills:
         orphans_shown: truth.orphans.len() as u64,
         reorgs: reorgs(plan, head),
         kills: kills.clone(),
-        takeovers: takeovers(desk).await?,
+        takeovers: super::takeovers(desk).await?,
         ..Found::default()
     };
     for piece in &pieces {
@@ -197,17 +197,6 @@ fn compare(found: &mut Found, truth: &Truth, height: Height, stored: &[StoredBlo
             Some(_) | None => found.altered.push(height),
         }
     }
-}
-
-/// How often a unit passed from one node to another, by the checkpoints' histories.
-async fn takeovers(desk: &Desk) -> Result<u64, Exit> {
-    let mut count = 0;
-    for unit in crate::supervisor::wiring::units(&desk.settings) {
-        let samples = desk.store.history(&desk.link, &unit).await.map_err(fault)?;
-        let nodes: Vec<&str> = samples.iter().filter(|s| s.why == "acquire").map(|s| s.node.as_str()).collect();
-        count += nodes.windows(2).filter(|pair| pair[0] != pair[1]).count() as u64;
-    }
-    Ok(count)
 }
 
 #[cfg(test)]

@@ -1,8 +1,13 @@
-//! `gapless demo`: a simulated chain, a managed Redis and several nodes on this machine; nodes are killed on the way,
-//! and an audit at the end computes from the chain's seed alone whether anything is missing.
+//! `gapless demo`: a simulated chain or simulated logs, a managed Redis and several nodes on this machine; nodes are killed
+//! on the way, and an audit at the end computes from the seed, or from a list of what was written, whether anything is
+//! missing.
 
 mod audit;
 mod nodes;
+mod servers;
+mod sync;
+mod sync_audit;
+mod sync_writers;
 mod table;
 
 use std::path::{Path, PathBuf};
@@ -33,9 +38,13 @@ const CHAIN_FAULTS: &str = "reorg=20:3,outage=9s+2s,429=0.02,slow=0.01:300ms,nul
 
 /// Shows the whole on this machine.
 #[derive(Debug, Args)]
-#[command(after_help = "Example:\n  gapless demo --seconds 40 --nodes 3 --chaos\n\n\
+#[command(
+    after_help = "Examples:\n  gapless demo --seconds 40 --nodes 3 --chaos\n  gapless demo --pipeline sync --chaos\n\n\
     The chain reorganises, its endpoint fails, nodes are killed. Ends with 0 only if every block is held, whole, once, \
-    and equal to the chain computed from the seed, and what else is kept are blocks that a reorg replaced; else with 1.")]
+    and equal to the chain computed from the seed, and what else is kept are blocks that a reorg replaced; else with 1.\n\n\
+    With --pipeline sync, streams are copied from one Redis to another; --chaos kills both too. Ends with 0 only if each \
+    entry that was written is on the target as it is, or was deleted before and is counted, and groups are the same."
+)]
 pub struct DemoArgs {
     /// How long the chain grows and nodes are killed
     #[arg(long, default_value_t = 25, value_name = "N", value_parser = clap::value_parser!(u64).range(5..=3600))]
@@ -53,14 +62,18 @@ pub struct DemoArgs {
     #[arg(long, value_name = "DIR")]
     dir: Option<PathBuf>,
     /// Which pipeline to show
-    #[arg(long, default_value = "blocks", value_name = "KIND", value_parser = ["blocks"])]
+    #[arg(long, default_value = "blocks", value_name = "KIND", value_parser = ["blocks", "sync"])]
     pipeline: String,
 }
 
 /// Runs it.
 pub fn run(args: &DemoArgs) -> Exit {
     actix_rt::System::new().block_on(async {
-        match play(args).await {
+        let played = match args.pipeline.as_str() {
+            "sync" => sync::play(args).await,
+            _ => play(args).await,
+        };
+        match played {
             Ok(exit) | Err(exit) => exit,
         }
     })
@@ -93,7 +106,12 @@ async fn play(args: &DemoArgs) -> Result<Exit, Exit> {
     for line in table::lines(&found, args.seed) {
         say(&line);
     }
-    let whole = found.is_whole() && caught_up && drained;
+    Ok(conclude(args, &folder, found.is_whole(), caught_up, drained))
+}
+
+/// The verdict, in words and as an exit code.
+fn conclude(args: &DemoArgs, folder: &Path, is_whole: bool, caught_up: bool, drained: bool) -> Exit {
+    let whole = is_whole && caught_up && drained;
     if !caught_up {
         say(&format!("the nodes did not catch up within {} s", CATCH_UP.as_secs()));
     }
@@ -103,11 +121,22 @@ async fn play(args: &DemoArgs) -> Result<Exit, Exit> {
     say(if whole { "nothing is missing" } else { "this is NOT as it should be" });
     match (whole, &args.dir) {
         // Thousands of files take a moment; the verdict does not wait for it.
-        (true, None) => drop(std::fs::remove_dir_all(&folder)),
+        (true, None) => drop(std::fs::remove_dir_all(folder)),
         (true, Some(_)) => {}
         (false, _) => say(&format!("logs and data are kept in {}", folder.display())),
     }
-    Ok(if whole { Exit::good() } else { Exit::found() })
+    if whole { Exit::good() } else { Exit::found() }
+}
+
+/// How often a unit passed from one node to another, by the checkpoints' histories.
+async fn takeovers(desk: &Desk) -> Result<u64, Exit> {
+    let mut count = 0;
+    for unit in crate::supervisor::wiring::units(&desk.settings) {
+        let samples = desk.store.history(&desk.link, &unit).await.map_err(super::desk::fault)?;
+        let nodes: Vec<&str> = samples.iter().filter(|s| s.why == "acquire").map(|s| s.node.as_str()).collect();
+        count += nodes.windows(2).filter(|pair| pair[0] != pair[1]).count() as u64;
+    }
+    Ok(count)
 }
 
 /// What is about to be seen.
@@ -171,7 +200,6 @@ async fn grow_and_kill(
     let mut kills = Kills::default();
     let started = Instant::now();
     let end = started + Duration::from_secs(args.seconds);
-    let (least, most) = if args.chaos { (1500, 3500) } else { (4000, 6000) };
     let mut next_kill = started + Duration::from_millis(rng.random_range(3000..4500));
     let mut next_line = started;
     let mut blocks = tokio::time::interval(BLOCK_TIME);
@@ -185,13 +213,19 @@ async fn grow_and_kill(
             say(&audit::line(desk, plan, chain.head(), started.elapsed(), &so_far).await);
         }
         if now >= next_kill {
-            next_kill = now + Duration::from_millis(rng.random_range(least..most));
+            next_kill = now + kill_pause(args, &mut rng);
             kill_one(args, &mut rng, &mut kills, nodes, folder);
         }
         nodes.revive(Duration::from_millis(1500));
     }
     nodes.revive(Duration::ZERO);
     kills
+}
+
+/// Until the next kill.
+fn kill_pause(args: &DemoArgs, rng: &mut StdRng) -> Duration {
+    let (least, most) = if args.chaos { (1500, 3500) } else { (4000, 6000) };
+    Duration::from_millis(rng.random_range(least..most))
 }
 
 /// Kills a node, or with `--chaos` one time in four Redis.
