@@ -160,7 +160,8 @@ impl Writer {
         let pad: String = (0..long).map(|n| if n % 17 == 3 { 'ü' } else { 'x' }).take(long).collect();
         let n = self.serial;
         let mut line = match self.rng.random_range(0..20) {
-            0 => Vec::new(),
+            // Of two lives that hold the same single line, and are left as packed files, nobody can say whether they are one.
+            0 if !self.lives.last().is_some_and(Vec::is_empty) => Vec::new(),
             1 => [format!("{n} {level} ").as_bytes(), b"\xff\xfe raw"].concat(),
             2..8 => format!("2026-11-26T05:06:07Z {level} n={n} {pad}").into_bytes(),
             _ => format!("{{\"type\":\"{level}\",\"n\":{n},\"message\":\"{pad}\"}}").into_bytes(),

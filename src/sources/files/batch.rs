@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use super::notice::Notice;
 use super::split::After;
-use super::tail::{Tail, Took, Turn, is_cut};
+use super::tail::{Took, Turn, is_cut};
 use super::tails::Tails;
 use crate::messages::line::{Line, Part};
 use crate::messages::log_file::LogFile;
@@ -87,18 +87,14 @@ impl Tails {
     }
 
     /// Whether a life's turn must wait: it rests after a failure, or the one before it has lines left.
-    fn must_wait(&mut self, no: u64, now: Instant) -> bool {
-        let Some(tail) = self.tails.get(&no) else { return false };
-        if tail.fault.rests(now) {
-            return true;
-        }
-        let Some(before) = tail.after else { return false };
-        let is_busy = |before: &Tail| before.is_queued && before.after != Some(no) && !before.fault.rests(now);
-        let waits = self.tails.get(&before).is_some_and(is_busy);
-        if !waits && let Some(tail) = self.tails.get_mut(&no) {
-            tail.after = None;
-        }
-        waits
+    fn must_wait(&self, no: u64, now: Instant) -> bool {
+        self.waits(no, now) || self.tails.get(&no).is_some_and(|tail| tail.fault.rests(now))
+    }
+
+    /// Whether a life has to wait for the one before it.
+    pub(super) fn waits(&self, no: u64, now: Instant) -> bool {
+        let before = self.tails.get(&no).and_then(|tail| self.tails.get(&tail.after?));
+        before.is_some_and(|before| !before.fault.rests(now) && (before.is_queued || before.may_get_a_name()))
     }
 
     /// One turn of one life; returns the bytes that it used.
@@ -155,6 +151,7 @@ impl Tails {
             Took::More => self.enqueue(no),
             Took::Restarted => self.restarted(no, now),
             Took::Packed => self.leave_alone(no),
+            Took::Unsure => self.verify(no, now),
             Took::All => {
                 if let Some(at) = self.settles_at(no) {
                     self.due(at);

@@ -186,7 +186,7 @@ impl Tails {
     }
 
     /// A file changed: is it still the one that was read? Then it has a turn.
-    fn verify(&mut self, no: u64, now: Instant) {
+    pub(super) fn verify(&mut self, no: u64, now: Instant) {
         let Some(tail) = self.tails.get_mut(&no) else { return };
         let Some(mut source) = tail.source.take() else { return };
         // What cannot be read now is judged when it can.
@@ -248,6 +248,7 @@ impl Tails {
                 if tail.look_at_source(now).is_ok() {
                     tail.is_sure();
                 }
+                tail.note_first_bytes();
                 tail.is_dirty = tail.begin.offset > 0;
                 let offset = tail.begin.offset;
                 self.notices.add(Notice::Found { path: path.to_owned(), offset });

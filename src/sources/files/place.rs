@@ -8,7 +8,7 @@ use super::cursor::Cursor;
 use super::evidence::{agrees, holds_all_of, holds_the_same, is_more_than_a_line, known_end, may_hold, rank};
 use super::globs::{Found, Inode, Seen};
 use super::notice::Notice;
-use super::siblings::{Candidate, Candidates, candidate, home_of, is_being_packed};
+use super::siblings::{Candidate, Candidates, candidate, home_of, is_being_packed, is_packed};
 use super::source::Source;
 use super::tail::Tail;
 use super::tails::{Suspect, Tails};
@@ -44,9 +44,10 @@ impl Tails {
         let seekers: Vec<_> = self.tails.iter().filter(|(_, t)| t.is_sought()).map(|(no, _)| *no).collect();
         let mut chains: BTreeMap<PathBuf, u64> = BTreeMap::new();
         for no in seekers {
-            let path = self.tails.get(&no).map(|tail| tail.path.clone()).unwrap_or_default();
+            let Some(tail) = self.tails.get(&no) else { continue };
+            // Sought in their order: the last one stays.
+            chains.insert(self.home(&tail.path), no);
             self.seek(no, &mut fresh, &mut candidates, now);
-            chains.insert(path, no);
         }
         self.take_by_content(&mut fresh, found, &mut candidates, now);
         chains.extend(self.predecessors(&fresh));
@@ -57,8 +58,9 @@ impl Tails {
             self.unsettled.insert(path, (no, since));
         }
         for (path, no) in chains {
-            let last = self.begin_between(&path, no, &mut fresh, &mut candidates, now);
-            before.insert(path, last);
+            let behind = self.behind(no);
+            let last = self.begin_between(&path, no, behind, &mut fresh, &mut candidates, now);
+            before.insert(path, if last == no { behind.unwrap_or(no) } else { last });
         }
         let mut rest: Vec<_> = fresh.into_iter().collect();
         rest.sort_by_key(|(_, seen)| seen.mtime);
@@ -72,10 +74,14 @@ impl Tails {
             if self.adopt_if_known(&one, &mut candidates, now) != Adopted::No {
                 continue;
             }
-            if let Some(no) = self.begin(path, is_first, false, now)
-                && let Some(tail) = self.tails.get_mut(&no)
-            {
-                tail.after = before.get(path).copied().filter(|before| *before != no);
+            if let Some(no) = self.begin(path, is_first, false, now) {
+                self.put_behind(no, before.get(path).copied());
+                if let Some(tail) = self.tails.get_mut(&no)
+                    && (tail.size, tail.mtime) != (seen.size, seen.mtime)
+                {
+                    // It changed since copies were looked for.
+                    tail.sure_size = 0;
+                }
             }
         }
         self.suspects.retain(|_, suspect| now < suspect.since + 2 * self.options.rotate_wait);
@@ -240,11 +246,13 @@ impl Tails {
     }
 
     /// Begins the lives that a path had between the last one that is known and what stands there now: rotated files that
-    /// nobody saw in their time, oldest first. Returns the last one.
-    pub(super) fn begin_between(
+    /// nobody saw in their time, oldest first. The first of them waits for `behind`, each for the one before it. Returns
+    /// the last one.
+    fn begin_between(
         &mut self,
         path: &Path,
         known: u64,
+        behind: Option<u64>,
         fresh: &mut Fresh,
         candidates: &mut Candidates,
         now: Instant,
@@ -253,8 +261,7 @@ impl Tails {
         let Some(since) = self.tails.get(&known).map(|tail| tail.sure_mtime) else { return known };
         let since = earlier.map_or(since, |earlier| since.min(earlier));
         let taken = self.taken();
-        // A life that goes on in place is not waited for by those before it.
-        let mut is_over = self.tails.get(&known).is_some_and(|tail| tail.rotated.is_some() || tail.source.is_none());
+        let mut behind = behind;
         let mut last = known;
         for one in candidates.beside(path, &[], &self.rotated) {
             let is_new = one.mtime >= since && one.size > 0 && one.path != path && !taken.contains(&one.inode);
@@ -286,12 +293,40 @@ impl Tails {
             if let Some(no) = self.begin(&one.path, false, true, now)
                 && let Some(tail) = self.tails.get_mut(&no)
             {
-                (tail.rotated, tail.after) = (Some(now), Some(last).filter(|_| is_over));
-                (last, is_over) = (no, true);
+                tail.rotated = Some(now);
+                self.put_behind(no, behind);
+                (last, behind) = (no, Some(no));
             }
             fresh.remove(&one.inode);
         }
         last
+    }
+
+    /// What a life that follows this one has to wait for: the last one that is over and not stored yet, so that none is
+    /// stored before those before it; else this one, or if it goes on in place, what it waits for itself.
+    fn behind(&self, no: u64) -> Option<u64> {
+        let tail = self.tails.get(&no)?;
+        let home = self.home(&tail.path);
+        let is_new = |tail: &Tail| tail.stored.is_none() && tail.rotated.is_some() && self.home(&tail.path) == home;
+        if let Some((new, _)) = self.tails.iter().rfind(|(_, tail)| is_new(tail)) {
+            return Some(*new);
+        }
+        if tail.rotated.is_some() || tail.source.is_none() { Some(no) } else { tail.after }
+    }
+
+    /// Lets a life wait for the one before it; never in a circle.
+    fn put_behind(&mut self, no: u64, before: Option<u64>) {
+        let mut at = before;
+        for _ in 0..=self.tails.len() {
+            match at {
+                Some(one) if one == no => return,
+                Some(one) => at = self.tails.get(&one).and_then(|tail| tail.after),
+                None => break,
+            }
+        }
+        if let Some(tail) = self.tails.get_mut(&no) {
+            tail.after = before;
+        }
     }
 
     /// Whether an open file holds the first bytes of another one.
@@ -334,7 +369,8 @@ impl Tails {
         for no in likely {
             let Some(tail) = self.tails.get_mut(&no) else { continue };
             if tail.source.is_some() {
-                if holds_all_of(tail, &one.path) {
+                let says_enough = one.path.extension().is_some_and(is_packed) || is_more_than_a_line(tail, head);
+                if says_enough && holds_all_of(tail, &one.path) {
                     // It is being read, or was read, where it is.
                     if tail.finished {
                         self.set_aside(one.inode, one.size);
@@ -370,12 +406,14 @@ impl Tails {
     pub(super) fn began(&mut self, no: u64, now: Instant) {
         let stands = |tail: &&Tail| tail.rotated.is_none();
         let Some(path) = self.tails.get(&no).filter(stands).map(|tail| tail.path.clone()) else { return };
-        let known = self.predecessors(&Fresh::new()).get(&self.home(&path)).copied().unwrap_or(no);
-        let last = self.begin_between(&path, known, &mut Fresh::new(), &mut Candidates::default(), now);
-        if let Some(tail) = self.tails.get_mut(&no)
-            && last != no
-        {
-            tail.after = Some(last);
+        let home = self.home(&path);
+        let before = self.tails.iter().filter(|(one, tail)| **one != no && self.home(&tail.path) == home);
+        let known = before.map(|(one, tail)| (tail.sure_mtime, *one)).max().map_or(no, |(_, one)| one);
+        // What it holds now is later than all of them.
+        let behind = if known == no { self.tails.get(&no).and_then(|tail| tail.after) } else { self.behind(known) };
+        let last = self.begin_between(&path, known, behind, &mut Fresh::new(), &mut Candidates::default(), now);
+        if last != no {
+            self.put_behind(no, Some(last));
         }
     }
 
@@ -387,12 +425,15 @@ impl Tails {
         let Some(id) = tail.id.clone() else {
             // Nothing of it was given yet: what it held is a life that only its copy has.
             (tail.begin, tail.cursor, tail.source) = (Cursor::beginning(), Cursor::beginning(), Some(source));
-            let path = tail.path.clone();
-            let last = self.begin_between(&path, no, &mut Fresh::new(), &mut Candidates::default(), now);
+            // What cannot be asked for its size says so when it is read.
+            let _ = tail.look_at_source(now);
+            tail.note_first_bytes();
+            let (path, behind) = (tail.path.clone(), tail.after);
+            let last = self.begin_between(&path, no, behind, &mut Fresh::new(), &mut Candidates::default(), now);
             let Some(tail) = self.tails.get_mut(&no) else { return };
             tail.is_sure();
             if last != no {
-                tail.after = Some(last);
+                self.put_behind(no, Some(last));
             }
             return self.enqueue(no);
         };
@@ -419,14 +460,12 @@ impl Tails {
         if new.look_at_source(now).is_ok() {
             new.is_sure();
         }
+        new.note_first_bytes();
         let new = self.add(new);
         let (mut fresh, mut candidates) = (Fresh::new(), Candidates::default());
-        let mut last = no;
         self.seek(no, &mut fresh, &mut candidates, now);
-        last = self.begin_between(&path, last, &mut fresh, &mut candidates, now);
-        if let Some(tail) = self.tails.get_mut(&new) {
-            tail.after = Some(last);
-        }
+        let last = self.begin_between(&path, no, Some(no), &mut fresh, &mut candidates, now);
+        self.put_behind(new, Some(last));
         self.enqueue(new);
     }
 

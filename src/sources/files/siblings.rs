@@ -53,12 +53,18 @@ pub(super) fn home_of(path: &Path, is_followed: impl Fn(&Path) -> bool) -> Optio
         .find(|home| is_followed(home))
 }
 
+/// Whether packed files have this ending.
+pub(super) fn is_packed(ending: &OsStr) -> bool {
+    ending == "gz" || ending == "zst"
+}
+
 /// Whether a file is the packed form, not complete yet, of one that still stands beside it: packers delete that one last.
 /// One that stands beside the followed file itself is what the followed file was before.
 pub(super) fn is_being_packed(path: &Path, home: &Path) -> bool {
-    let is_packed = path.extension().is_some_and(|end| end == "gz" || end == "zst");
     let plain = path.with_extension("");
-    is_packed && plain != home && fs::symlink_metadata(plain).is_ok_and(|meta| meta.is_file())
+    path.extension().is_some_and(is_packed)
+        && plain != home
+        && fs::symlink_metadata(plain).is_ok_and(|meta| meta.is_file())
 }
 
 /// What a rotated name says of its age, older first: small numbers count backwards, dates forwards.

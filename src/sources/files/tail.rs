@@ -105,6 +105,8 @@ pub(super) enum Took {
     Restarted,
     /// It is a packed file, not a log.
     Packed,
+    /// Nothing of it was given yet, and it was not looked yet whether copies beside it hold what stood here before.
+    Unsure,
 }
 
 /// What a turn of reading needs and gives.
@@ -220,6 +222,14 @@ impl Tail {
         Ok(agrees)
     }
 
+    /// Takes note of its first bytes, before anything of it is handed out.
+    pub(super) fn note_first_bytes(&mut self) {
+        if let Some(source) = self.source.as_mut().filter(|source| source.packing().is_none()) {
+            // Where they cannot be read, nothing is known.
+            self.first_bytes = source.bytes(0, FIRST_BYTES).unwrap_or_default();
+        }
+    }
+
     /// Its bytes are looked for.
     pub(super) fn is_sought(&self) -> bool {
         self.source.is_none() && self.sought_until.is_some()
@@ -247,6 +257,12 @@ impl Tail {
     /// Bytes that are known and were not handed out.
     pub(super) fn unread(&self) -> u64 {
         self.size.saturating_sub(self.cursor.offset)
+    }
+
+    /// It is over and has bytes, but no complete line that names it: only when it stands still long enough it gets a name.
+    /// Were a later life stored first, nobody would look for this one after a restart.
+    pub(super) fn may_get_a_name(&self) -> bool {
+        self.id.is_none() && self.rotated.is_some() && !self.finished && self.unread() > 0
     }
 
     /// The offset that is stored, or where it will begin.
@@ -329,16 +345,30 @@ impl Tail {
             want = want.min(usize::try_from(self.unread()).unwrap_or(usize::MAX).saturating_add(512));
         }
         loop {
-            let data = source.bytes(self.cursor.offset, want)?;
-            let is_all = data.len() < want;
-            if self.id.is_none() && self.cursor.offset == 0 && packing.is_none() && packing_of(&data)?.is_some() {
+            let mut data = source.bytes(self.cursor.offset, want)?;
+            let mut is_all = data.len() < want;
+            let is_new = self.id.is_none() && self.cursor.offset == 0 && packing.is_none();
+            if is_new {
+                if !data.starts_with(&self.first_bytes[..self.first_bytes.len().min(want)]) {
+                    return Ok(Took::Restarted);
+                }
+                if self.keep_sure(&mut data) {
+                    if memchr::memchr(b'\n', &data).is_none() {
+                        return Ok(Took::Unsure);
+                    }
+                    is_all = false;
+                }
+            }
+            if is_new && packing_of(&data)?.is_some() {
                 return Ok(Took::Packed);
             }
             // Read first, compare then: what was read belongs to what was read before.
             if packing.is_none() && !self.cursor.agrees_at_marker(source)? {
                 return Ok(Took::Restarted);
             }
-            self.is_sure();
+            if !is_new {
+                self.is_sure();
+            }
             let after = if is_all { turn.after } else { After::More };
             if !self.name(&data, source, is_all && after == After::End, turn.generations)? && !is_all {
                 want = want.max(FIRST_LINE_BYTES_MAX) * 2;
@@ -356,6 +386,17 @@ impl Tail {
             }
             return Ok(if taken > 0 && (!is_all || turn.records == 0) { Took::More } else { Took::All });
         }
+    }
+
+    /// Of a life in place that has no name yet, only what was there when copies were looked for is its own for sure. Cuts
+    /// off the rest; says whether there was one.
+    fn keep_sure(&self, data: &mut Vec<u8>) -> bool {
+        let sure = usize::try_from(self.sure_size).unwrap_or(usize::MAX);
+        let is_cut = self.rotated.is_none() && data.len() > sure;
+        if is_cut {
+            data.truncate(sure);
+        }
+        is_cut
     }
 
     fn prove(&mut self, source: &mut Source) -> io::Result<bool> {

@@ -252,9 +252,9 @@ impl Tails {
         self.epoch > 0 && self.scan_at.is_some_and(|at| at + NEGLECTED <= now)
     }
 
-    /// Whether a life's turn can come: it does not rest after a failure, nor wait for a life that does.
+    /// Whether a life's turn can come: it does not rest after a failure, nor wait for another.
     fn is_ready(&self, no: u64, now: Instant) -> bool {
-        self.tails.get(&no).is_some_and(|tail| !tail.fault.rests(now))
+        self.tails.get(&no).is_some_and(|tail| !tail.fault.rests(now)) && !self.waits(no, now)
     }
 
     /// What happened since the last time, for the log.
