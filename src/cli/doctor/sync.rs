@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::Check;
 use crate::actors::sync_scout::{judge, look};
-use crate::cli::sync::rights::{acl_line, lacking, needs};
+use crate::cli::sync::rights::{lacking, needs};
 use crate::cli::words::{bytes, count, plain};
 use crate::config::{RedisEnd, Settings, SyncSettings};
 use crate::supervisor::wiring;
@@ -140,7 +140,7 @@ async fn rights(line: &mut Line, title: &str, section: &SyncSettings, side: Side
         return Ok(Check::good(&title, format!("{user} may do all that is needed")));
     }
     let words = format!("{user} lacks {}", lacks.join(" "));
-    Ok(Check::bad(&title, words, acl_line(user, "~*", &needs)))
+    Ok(Check::bad(&title, words, format!("ACL SETUSER {user} {} (all: gapless sync plan)", lacks.join(" "))))
 }
 
 fn user(end: &RedisEnd) -> &str {

@@ -159,7 +159,7 @@ fn table(rows: &[(&StreamName, &Known, Standing)]) -> String {
         ("STATE", Side::Left),
         ("LAG", Side::Right),
         ("AGE", Side::Right),
-        ("ABOUT", Side::Right),
+        ("BYTES", Side::Right),
         ("GAPS", Side::Right),
         ("POSITION", Side::Left),
     ]);
@@ -172,7 +172,7 @@ fn table(rows: &[(&StreamName, &Known, Standing)]) -> String {
             .rev()
             .take(3)
             .map(|note| {
-                let count = note.count.map_or_else(|| "an unknown number".to_owned(), |count| count.to_string());
+                let count = note.count.map_or_else(|| "an unknown number of".to_owned(), |count| count.to_string());
                 format!("{}: {count} entries behind {} through {}", note.kind.as_str(), note.after, note.through)
             })
             .collect();

@@ -181,7 +181,10 @@ pub(super) async fn one(
             verdict.kept += found.counts[1] - ahead;
         }
     }
-    let named = [("missing", &found.missing), ("extra", &found.extra), ("other", &found.other)];
+    // What is kept on purpose is no fault, and is not called one.
+    let is_fault = |id: &EntryId| deletes == Deletes::Mirror || *id > here.last;
+    let (extra, kept): (Vec<EntryId>, Vec<EntryId>) = found.extra.iter().partition(|id| is_fault(id));
+    let named = [("missing", &found.missing), ("extra", &extra), ("kept", &kept), ("other", &found.other)];
     let named = named.into_iter().filter(|(kind, _)| !(capped && *kind == "missing"));
     verdict.ids.extend(named.flat_map(|(kind, ids)| ids.iter().map(move |id| format!("{kind} {id}"))));
     verdict.behind = match here.last > there.last {
