@@ -132,7 +132,7 @@ impl StreamSync {
             worked |= self.attach_some(hands).await?;
             hands.tell_readers(&self.plan, &self.unit);
             let copied = self.copy_batches(hands).await?;
-            let tended = !copied && self.tend(hands).await?;
+            let tended = (!copied || self.is_tending_late(hands)) && self.tend(hands).await?;
             worked |= copied || tended;
             if self.unit.is_draining() || Instant::now() >= until {
                 return Ok(Turn::Worked);

@@ -30,6 +30,8 @@ pub struct SyncMetrics {
     bytes: Family<PipelineLabels, Counter>,
     streams: Family<StreamLabels, Gauge>,
     lost: Family<BucketLabels, Gauge>,
+    lag: Family<BucketLabels, Gauge>,
+    lag_seconds: Family<BucketLabels, Gauge<f64, std::sync::atomic::AtomicU64>>,
 }
 
 impl SyncMetrics {
@@ -40,6 +42,10 @@ impl SyncMetrics {
         r.register("sync_streams", help, self.streams.clone());
         let help = "entries that the source lost before they were copied";
         r.register("sync_lost_entries", help, self.lost.clone());
+        let help = "entries that are not on the target yet, of all streams";
+        r.register("sync_lag_entries", help, self.lag.clone());
+        let help = "longest time between the last id of a stream on the source and on the target";
+        r.register_with_unit("sync_lag", help, Unit::Seconds, self.lag_seconds.clone());
     }
 
     /// So much was written.
@@ -57,5 +63,12 @@ impl SyncMetrics {
         }
         let labels = BucketLabels { pipeline: pipeline.to_owned(), bucket };
         self.lost.get_or_create(&labels).set(i64::try_from(lost).unwrap_or(i64::MAX));
+    }
+
+    /// So far a bucket is behind: entries of all its streams, and milliseconds of the one that is behind the longest.
+    pub fn lag(&self, pipeline: &str, bucket: u32, entries: u64, ms: u64) {
+        let labels = BucketLabels { pipeline: pipeline.to_owned(), bucket };
+        self.lag.get_or_create(&labels).set(i64::try_from(entries).unwrap_or(i64::MAX));
+        self.lag_seconds.get_or_create(&labels).set(ms as f64 / 1e3);
     }
 }

@@ -1,10 +1,12 @@
 //! What a person meets: commands over ends that are away, refuse, or hold something else; doctor, status, and the demo.
 
+use std::net::SocketAddr;
+
 use serde_json::Value;
 
-use crate::support::node::{Workspace, config, poll};
-use crate::support::redis::RedisServer;
-use crate::world::{World, add, pipeline, query};
+use crate::support::node::{Workspace, config, get, poll};
+use crate::support::redis::{RedisServer, free_port};
+use crate::world::{World, add, length, pipeline, query};
 
 /// What status says of one stream.
 fn row(report: &Value, name: &str) -> Value {
@@ -176,6 +178,50 @@ fn doctor_judges_both_ends() {
         (&target["verdict"], &target["remedy"]),
         (&"bad".into(), &"use the master: a replica takes no writes".into())
     );
+}
+
+#[test]
+fn what_is_kept_on_purpose_is_not_called_a_fault() {
+    let world = World::new("");
+    add(&world.source, 0, "s", 1..=10);
+    let _node = world.node();
+    world.wait_equal("s");
+    query::<()>(&world.source, 0, &["XDEL", "s", "4-0"]);
+    let verify = world.run(&["sync", "verify", "--json"]);
+    let stream = row(&verify.json(), "db0:s");
+    assert_eq!((verify.code, &stream["kept"], &stream["ids"][0]), (0, &1.into(), &"kept 4-0".into()), "{verify:?}");
+    query::<()>(&world.target, 0, &["XADD", "s", "99-0", "of", "nobody"]);
+    let verify = world.run(&["sync", "verify", "--json"]);
+    let stream = row(&verify.json(), "db0:s");
+    assert_eq!((verify.code, &stream["extra"]), (1, &1.into()), "{verify:?}");
+    assert_eq!(stream["ids"], serde_json::json!(["extra 99-0", "kept 4-0"]));
+}
+
+#[test]
+fn a_backlog_keeps_no_group_waiting_and_its_lag_is_told() {
+    // Some minutes of work, so that something is always to be copied.
+    let world = World::new("rate_entries = 200\nbatch_entries = 20");
+    let address = SocketAddr::from(([127, 0, 0, 1], free_port()));
+    let text = std::fs::read_to_string(world.space.path().join("gapless.toml")).expect("the configuration");
+    world.space.write("gapless.toml", &text.replace("http = \"\"", &format!("http = \"{address}\"")));
+    add(&world.source, 0, "s", 1..=20_000);
+    query::<()>(&world.source, 0, &["XGROUP", "CREATE", "s", "g", "7-0"]);
+    let _node = world.node();
+    poll("the first entries", || (length(&world.target, 0, "s") > 0).then_some(()));
+    // What is made now is seen only by the background.
+    query::<()>(&world.source, 0, &["XGROUP", "CREATE", "s", "late", "7-0"]);
+    poll("both groups, while there is a backlog", || {
+        let groups: Vec<redis::Value> = query(&world.target, 0, &["XINFO", "GROUPS", "s"]);
+        (groups.len() == 2).then_some(())
+    });
+    assert!(length(&world.target, 0, "s") < 10_000, "the backlog is over");
+    let lag = poll("the lag", || {
+        let metrics = get(address, "/metrics")?.body;
+        let lags = metrics.lines().filter(|line| line.starts_with("gapless_sync_lag_entries{"));
+        let lag: u64 = lags.filter_map(|line| line.rsplit(' ').next()?.parse::<u64>().ok()).sum();
+        (lag > 0).then_some(lag)
+    });
+    assert!((10_000..20_000).contains(&lag), "{lag}");
 }
 
 #[test]

@@ -108,6 +108,7 @@ impl StreamSync {
         stream.tended = None;
         stream.hot = true;
         stream.seen_last = ends.source.last;
+        stream.seen_added = ends.source.added;
         Ok(true)
     }
 

@@ -43,6 +43,9 @@ impl StreamSync {
                 }
                 Err(error) => return Err(Error::Source(to_source(error))),
             };
+            if self.plan.settings.mode == SyncMode::Group {
+                self.fill_before(hands, &place, &batch).await?;
+            }
             self.read_ahead(hands, &place, &batch);
             copied |= !batch.answer.is_empty();
             for (at, part) in batch.answer.parts.iter().enumerate() {
@@ -64,6 +67,22 @@ impl StreamSync {
             }
         }
         Ok(copied)
+    }
+
+    /// In mode `group`: what lies between the target's end and each part of the batch. The source is asked before it is
+    /// busy with what follows: behind the read of a whole batch the answer would come when that is done.
+    async fn fill_before(&self, hands: &mut Hands, (db, _): &Place, batch: &Batch) -> Result<(), Error> {
+        for part in &batch.answer.parts {
+            let name = StreamName { db: *db, key: part.key.clone() };
+            let stream = hands.streams.get(&name).filter(|stream| stream.phase == Phase::Live);
+            let Some(position) = stream.map(|stream| stream.position) else { continue };
+            let first = part.items.iter().find(|item| !item.deleted && item.id > position).map(|item| item.id);
+            let Some(first) = first else { continue };
+            if let Err(trouble) = self.fill(hands, &name, &format!("({first}")).await {
+                self.settle(hands, &name, trouble).await?;
+            }
+        }
+        Ok(())
     }
 
     /// Asks for what follows before this batch is written.
@@ -136,11 +155,9 @@ impl StreamSync {
         }
         if let Some(facts) = facts {
             stream.seen_last = stream.seen_last.max(facts.last);
+            stream.seen_added = facts.added;
         }
         let fresh: Vec<&Item> = items.iter().filter(|item| !item.deleted && item.id > stream.position).collect();
-        if in_groups && let Some(first) = fresh.first().map(|item| item.id) {
-            self.fill(hands, name, &format!("({first}")).await?;
-        }
         self.look_for_gaps(hands, name, &fresh, facts).await?;
         self.write(hands, name, bytes, &fresh).await?;
         if in_groups {

@@ -38,6 +38,8 @@ pub(super) struct Hands {
     pub is_paused: bool,
     pub limiter: Limiter,
     pub reported: Option<Instant>,
+    /// When nothing was due in the background last.
+    pub tended: Option<Instant>,
     /// Positions are not published before this, since replicas or the disk lack them.
     pub withheld: Option<Instant>,
 }

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use super::StreamSync;
 use super::attach::note;
 use super::hands::{Hands, stand};
-use super::stream::Phase;
+use super::stream::{Phase, Stream};
 use super::trouble::Trouble;
 use crate::actors::turn::Error;
 use crate::config::Deletes;
@@ -30,6 +30,7 @@ impl StreamSync {
         let (now, every) = (Instant::now(), self.plan.settings.groups.unwrap_or(EVERY));
         let due = hands.streams.iter().filter(|(_, s)| s.phase == Phase::Live && s.is_due(now, every));
         let Some(name) = due.min_by_key(|(_, s)| s.tended).map(|(name, _)| name.clone()) else {
+            hands.tended = Some(now);
             return self.report(hands).await;
         };
         if let Some(stream) = hands.streams.get_mut(&name) {
@@ -40,6 +41,12 @@ impl StreamSync {
             Err(trouble) => self.settle(hands, &name, trouble).await?,
         }
         Ok(true)
+    }
+
+    /// Whether the background has waited too long: a backlog must not keep groups from being copied.
+    pub(super) fn is_tending_late(&self, hands: &Hands) -> bool {
+        let every = self.plan.settings.groups.unwrap_or(EVERY);
+        hands.tended.is_none_or(|tended| tended.elapsed() >= every)
     }
 
     async fn tend_one(&self, hands: &mut Hands, name: &StreamName) -> Result<(), Trouble> {
@@ -62,6 +69,8 @@ impl StreamSync {
             stream.phase = Phase::New;
             return Ok(());
         }
+        stream.seen_last = stream.seen_last.max(facts.last);
+        stream.seen_added = facts.added;
         self.carry_counters(hands, name, &facts, there.as_ref()).await?;
         if self.plan.settings.groups.is_some() {
             self.copy_groups(hands, name).await?;
@@ -274,5 +283,8 @@ impl StreamSync {
         let lost = hands.streams.values().map(|stream| stream.notes.count(NoteKind::Gap)).sum();
         let (live, stopped) = (count(Phase::Live), count(Phase::Stopped));
         self.unit.metrics.sync.streams(&self.plan.pipeline, self.plan.bucket, [live, stopped, behind], lost);
+        let lags = hands.streams.values().filter(|stream| stream.phase == Phase::Live).map(Stream::lag);
+        let (entries, ms) = lags.fold((0, 0), |(sum, most): (u64, u64), (n, ms)| (sum.saturating_add(n), most.max(ms)));
+        self.unit.metrics.sync.lag(&self.plan.pipeline, self.plan.bucket, entries, ms);
     }
 }

@@ -9,6 +9,9 @@ use crate::store::effect::Effect;
 use crate::wire::Node;
 use crate::wire::look::StreamFacts;
 
+/// Ids below this are no times: streams whose ids producers choose. The first of January 2000.
+const TIME_MIN_MS: u64 = 946_684_800_000;
+
 /// Where a stream stands with this holder.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Phase {
@@ -59,6 +62,8 @@ pub(super) struct Stream {
     pub pruned: Option<Instant>,
     /// The state of deletions that was carried over last: length, first and deleted id of the source.
     pub trimmed: Option<(u64, Option<EntryId>, Option<EntryId>)>,
+    /// Entries that the source was last seen to have ever had; none before Redis 7.0.
+    pub seen_added: Option<u64>,
 }
 
 impl Stream {
@@ -82,6 +87,7 @@ impl Stream {
             tended: None,
             pruned: None,
             trimmed: None,
+            seen_added: None,
         }
     }
 
@@ -100,6 +106,17 @@ impl Stream {
     /// Whether the background has to look at it.
     pub(super) fn is_due(&self, now: Instant, every: Duration) -> bool {
         self.tended.is_none_or(|tended| now.duration_since(tended) >= every)
+    }
+
+    /// How far it is behind what was last seen of the source: entries, as far as they are counted, and milliseconds between
+    /// the last ids, where those are times.
+    pub(super) fn lag(&self) -> (u64, u64) {
+        if self.seen_last <= self.position {
+            return (0, 0);
+        }
+        let entries = self.seen_added.zip(self.added).map_or(1, |(ever, added)| ever.saturating_sub(added));
+        let are_times = self.position.ms >= TIME_MIN_MS;
+        (entries, if are_times { self.seen_last.ms.saturating_sub(self.position.ms) } else { 0 })
     }
 
     /// What the target's count is to be when the source's is this.
@@ -181,6 +198,19 @@ mod tests {
     fn facts(length: u64, first: u64, last: u64, added: u64) -> StreamFacts {
         let first = Some(id(first)).filter(|_| length > 0);
         StreamFacts { length, first, last: id(last), max_deleted: Some(EntryId::ZERO), added: Some(added), groups: 0 }
+    }
+
+    #[test]
+    fn a_lag_is_told_in_entries_and_in_time() {
+        let mut stream = Stream::new(Vec::new(), StreamNotes::default());
+        (stream.seen_last, stream.seen_added, stream.added) = (id(9), Some(30), Some(10));
+        assert_eq!(stream.lag(), (20, 0), "these ids are no times");
+        stream.added = None;
+        assert_eq!(stream.lag(), (1, 0), "uncounted, and not nothing");
+        (stream.position, stream.seen_last) = (id(TIME_MIN_MS), id(TIME_MIN_MS + 1500));
+        assert_eq!(stream.lag(), (1, 1500));
+        stream.position = stream.seen_last;
+        assert_eq!(stream.lag(), (0, 0));
     }
 
     #[test]
