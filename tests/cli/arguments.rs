@@ -109,6 +109,13 @@ fn every_command_teaches_with_an_example() {
         &["bench", "blocks"],
         &["bench", "logs"],
         &["bench", "sync"],
+        &["sync", "plan"],
+        &["sync", "status"],
+        &["sync", "verify"],
+        &["sync", "pause"],
+        &["sync", "resume"],
+        &["sync", "retry"],
+        &["sync", "cutover"],
         &["completions"],
         &["man"],
     ] {

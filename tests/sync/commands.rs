@@ -126,7 +126,7 @@ fn planted_faults_of_every_class_are_named_and_a_hole_is_repaired() {
     for words in [
         "group gone is missing on the target",
         "group moved stands at 25-0 here, at 22-0 there",
-        "group moved has read Some(25) here, Some(22) there",
+        "group moved has read 25 here, 22 there",
         "group lonely lacks 1 consumers on the target, idle first",
         "group given: 1 pending entries differ or are missing, 1 are held only there",
     ] {

@@ -258,7 +258,9 @@ async fn compare_groups(
             faults.push(format!("group {shown} stands at {} here, at {} there", group.delivered, there.delivered));
         }
         if counts && group.delivered <= top && group.read.is_some() && there.read != group.read {
-            faults.push(format!("group {shown} has read {:?} here, {:?} there", group.read, there.read));
+            let words =
+                |read: Option<u64>| read.map_or_else(|| "an unknown number".to_owned(), |read| read.to_string());
+            faults.push(format!("group {shown} has read {} here, {} there", words(group.read), words(there.read)));
         }
         let (source, target) = ends.both(name).await?;
         let wanted = look::consumers(source, &name.key, &group.name).await?;
