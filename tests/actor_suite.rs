@@ -14,6 +14,8 @@ mod feeder;
 mod gap_detector;
 #[path = "actor_suite/gap_fixer.rs"]
 mod gap_fixer;
+#[path = "actor_suite/log_parser.rs"]
+mod log_parser;
 #[path = "actor_suite/log_watcher.rs"]
 mod log_watcher;
 #[path = "actor_suite/namer.rs"]
@@ -28,6 +30,7 @@ suite!(a_collector, crate::collector::CollectorSubject);
 suite!(a_feeder, crate::feeder::FeederSubject);
 suite!(a_gap_detector, crate::gap_detector::GapDetectorSubject);
 suite!(a_gap_fixer, crate::gap_fixer::GapFixerSubject);
+suite!(a_log_parser, crate::log_parser::LogParserSubject);
 suite!(a_log_watcher, crate::log_watcher::LogWatcherSubject);
 suite!(a_namer, crate::namer::NamerSubject);
 suite!(a_tally, crate::tally::TallySubject);

@@ -18,7 +18,9 @@ use actix::prelude::*;
 use tokio::sync::Notify;
 
 use super::turn::crash::CrashPoint;
+use super::turn::room::Room;
 use super::turn::{self, Claimed, Error, Order, Tick, Turn, Unit, paused_after};
+use crate::ids::UnitId;
 use crate::messages::line::Line;
 use crate::messages::log_file::LogFile;
 use crate::messages::log_order::WatcherMessage;
@@ -29,7 +31,6 @@ use crate::store::trim::Keep;
 use again::Again;
 use figures::Figures;
 use orphans::Others;
-use room::Room;
 pub use state::{WatcherState, rewind};
 
 /// The stream that lines go to, an output of the pipeline.
@@ -71,6 +72,7 @@ struct Life {
     figures: Figures,
     memory: Mutex<Memory>,
     others: Others,
+    room: Room,
     /// Rung by a turn that found nothing: from then on an event of the files wakes it.
     idle: Notify,
 }
@@ -83,7 +85,6 @@ struct Memory {
     ahead: VecDeque<Batch>,
     /// Lines that may stand in the stream already.
     again: Option<Again>,
-    room: Room,
     /// The last request was a commit, and it would have delivered what waits.
     asked: bool,
 }
@@ -130,10 +131,17 @@ impl Handler<Tick> for LogWatcher {
 impl LogWatcher {
     /// A LogWatcher in a new life of its unit. `files` are the same in each life of this process.
     pub fn new(unit: Arc<Unit>, files: LogFiles, plan: Arc<WatchPlan>) -> Self {
+        Self::with_readers(unit, files, plan, Vec::new())
+    }
+
+    /// As [`LogWatcher::new`], with the units that read the stream by their offset: no line that one of them has not read
+    /// leaves it, or it is counted.
+    pub fn with_readers(unit: Arc<Unit>, files: LogFiles, plan: Arc<WatchPlan>, readers: Vec<UnitId>) -> Self {
         let life = Life {
             figures: Figures::new(&unit),
             memory: Mutex::default(),
             others: Others::default(),
+            room: Room::new(LINES, plan.capacity, plan.keep, readers),
             idle: Notify::new(),
         };
         Self { unit, files, plan, life: Arc::new(life) }

@@ -9,6 +9,7 @@
 //!               +-> Namer --> files by bare height    (where `bare_names` is set)
 //!
 //!  log files --> LogWatcher --> lines, table of files, channels
+//!                               +-> LogParser --> events, unparsed lines    (where `parse` is set)
 //!  source --> SyncScout --[stream_sync_N]--> StreamSync --> streams of the target   (`sync`)
 //!
 //!  Feeder --[tally_N]--> Tally --> output        (the self-test)
@@ -21,6 +22,7 @@ pub mod collector;
 pub mod feeder;
 pub mod gap_detector;
 pub mod gap_fixer;
+pub mod log_parser;
 pub mod log_watcher;
 pub mod namer;
 pub mod stream_sync;

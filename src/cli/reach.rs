@@ -58,11 +58,17 @@ impl Reach {
         self
     }
 
-    /// The actor of this address, or a refusal that lists those that exist.
+    /// The actor of this address, which has a mailbox, or a refusal that lists those that exist.
     pub fn address(&self, text: &str) -> Result<Address, Exit> {
         let addresses = wiring::addresses(&self.settings);
         let found = addresses.iter().find(|address| address.to_string() == text).cloned();
         let found = found.or_else(|| elsewhere(&addresses, text));
+        if let Some(address) = found.as_ref().filter(|address| !wiring::has_mailbox(address)) {
+            return Err(Exit::usage(&format!(
+                "{address} has no mailbox: it reads the lines of its pipeline; its figures: gapless logs status"
+            )));
+        }
+        let addresses = addresses.into_iter().filter(wiring::has_mailbox).collect::<Vec<_>>();
         found.ok_or_else(|| unknown("actor", text, addresses.iter().map(ToString::to_string)))
     }
 

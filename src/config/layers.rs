@@ -175,6 +175,14 @@ fn set(table: &mut Value, path: &[String], kind: ValueKind) {
     }
 }
 
+/// Whether the names in the table at `path` are not those of keys of ours: paths of events, words of lines.
+fn has_free_names(path: &str) -> bool {
+    let Some((pipeline, below)) = path.rsplit_once(".parse.") else { return false };
+    let is_logs = pipeline == "defaults.logs" || pipeline.starts_with("logs.");
+    let of_rule = || below.starts_with("rules[") && below.ends_with("].constants");
+    is_logs && (matches!(below, "fields" | "constants" | "severity.words") || of_rule())
+}
+
 /// One file on its way from TOML to values.
 struct Walk<'a> {
     file: &'a str,
@@ -189,9 +197,14 @@ impl Walk<'_> {
         let mut values = Map::new();
         for (key, value) in table {
             let name = key.get_ref().as_ref();
-            let dotted = if path.is_empty() { name.to_owned() } else { format!("{path}.{name}") };
+            let is_free = has_free_names(path);
+            let dotted = match (path.is_empty(), is_free) {
+                (true, _) => name.to_owned(),
+                (false, true) => format!("{path}.\"{name}\""),
+                (false, false) => format!("{path}.{name}"),
+            };
             let key_place = self.place(key.span());
-            if !is_name(name) {
+            if !is_name(name) && !is_free {
                 let what = "names are written with a-z, 0-9 and _, at most 64 of them; rename it".to_owned();
                 self.faults.push(Fault { place: key_place, key: dotted, value: None, what, hide: true });
                 continue;

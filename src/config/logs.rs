@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use config::{Map, Value, ValueKind};
 
+use super::parse::{ParseSettings, parse};
 use super::pipelines::all;
 use super::section::{Notes, Section};
 
@@ -62,6 +63,8 @@ pub struct LogsSettings {
     pub keep: Keep,
     /// Entries that the stream may hold.
     pub stream_entries_max: u64,
+    /// How lines become events; none where they do not.
+    pub parse: Option<ParseSettings>,
 }
 
 /// From where on a file is read that was there before anybody followed it.
@@ -122,6 +125,7 @@ fn logs(s: &mut Section<'_>) -> LogsSettings {
         envelope: s.word("payload", &[("line", false), ("envelope", true)]).unwrap_or_default(),
         keep: s.word("keep", &[("acknowledged", Keep::Acknowledged), ("newest", Keep::Newest)]).unwrap_or(Keep::Newest),
         stream_entries_max: s.number("stream_entries_max", 1000..=1_000_000_000, ""),
+        parse: parse(s),
     };
     if settings.line_bytes_max > settings.batch_bytes && s.faults() == faults {
         s.pair(

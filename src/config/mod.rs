@@ -9,6 +9,7 @@ mod check;
 mod layers;
 mod logs;
 mod only;
+mod parse;
 mod pipelines;
 mod redis;
 mod redis_url;
@@ -23,6 +24,7 @@ use std::path::{Path, PathBuf};
 
 pub use logs::{Keep, LogStart, LogsSettings};
 pub use only::OnlyFilter;
+pub use parse::ParseSettings;
 pub use redis_url::{HostPort, RedisUrl, Route};
 pub use report::ConfigReport;
 pub use settings::{

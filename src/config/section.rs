@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use config::{Map, Value, ValueKind};
 
+use super::check::table;
 use super::layers::Places;
 use super::report::{Fault, Place};
 use super::settings::{Secret, redact_url};
@@ -100,7 +101,7 @@ impl<'a> Section<'a> {
     }
 
     /// Whether this is a table of defaults, where what each pipeline must say itself may be missing.
-    fn is_defaults(&self) -> bool {
+    pub(super) fn is_defaults(&self) -> bool {
         self.path.starts_with("defaults.")
     }
 
@@ -116,6 +117,53 @@ impl<'a> Section<'a> {
         };
         let as_text = matches!(self.notes.places.of_value(&path), Place::Environment(_) | Place::Argument(_));
         Some(Found { path, value: value.kind.clone(), as_text })
+    }
+
+    /// A table within this one, in which its defaults (at `defaults_path`) hold as they do here; none where a pipeline
+    /// does not have it. Tables within that are always there.
+    pub(super) fn nested(&mut self, key: &'static str, defaults_path: &'static str) -> Option<Section<'_>> {
+        self.asked.insert(key);
+        let is_optional = self.path.matches('.').count() == 1 && !self.is_defaults();
+        if is_optional && !self.own.contains_key(key) {
+            return None;
+        }
+        let path = format!("{}.{key}", self.path);
+        let own = table(self.own.get(key).cloned(), &path, self.notes);
+        let defaults = self.defaults.as_ref().map(|(_, defaults)| {
+            let below = defaults.get(key).cloned();
+            (defaults_path, table(below, defaults_path, self.notes))
+        });
+        Some(Section::new(&path, own, defaults, self.notes))
+    }
+
+    /// A table whose names are anybody's, and its path; none where it is missing or no table.
+    pub(super) fn free_table(&mut self, key: &'static str) -> Option<(String, Map<String, Value>)> {
+        self.asked.insert(key);
+        let path = self.path_of(key);
+        let value = self.own.get(key).or_else(|| self.defaults.as_ref()?.1.get(key))?.kind.clone();
+        match value {
+            ValueKind::Table(table) => Some((path, table)),
+            other => {
+                self.refuse(&path, &other, "must be a table");
+                None
+            }
+        }
+    }
+
+    /// Notes a fault somewhere below this table; `below` may lie as deep as it likes.
+    pub(super) fn fault_below(&mut self, below: &str, value: Option<&str>, what: &str) {
+        let end = below.find(['.', '[']).unwrap_or(below.len());
+        let (key, rest) = below.split_at(end);
+        let mut path = self.path_of(key);
+        if self.notes.places.of_value(&path).is_default() {
+            // Nobody wrote it: the table is what lacks it.
+            path = format!("{}.{key}", self.path);
+        }
+        path.push_str(rest);
+        match value {
+            Some(value) => self.refuse(&path, &ValueKind::String(value.to_owned()), what),
+            None => self.notes.clash(&path, what),
+        }
     }
 
     /// Notes that a value is impossible.

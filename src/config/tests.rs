@@ -196,6 +196,70 @@ fn every_fault_names_its_place_and_its_remedy() {
 }
 
 #[test]
+fn a_mapping_is_read_and_every_fault_in_it_has_its_place() {
+    let web = "[logs.web]\npaths = [\"/b\"]\n";
+    assert_eq!(Settings::from_text("a.toml", web).expect("settings").logs["web"].parse, None);
+    let good = format!(
+        "{web}[logs.web.parse]\npreset = \"json\"\ntime = {{ field = \"ts\", formats = [\"unix_ms\"] }}\n\
+         severity = {{ words = {{ Oops = \"HIGH\" }} }}\nevents = \"shop\"\n[logs.web.parse.fields]\n\
+         \"principal.ip\" = [\"client\", \"/request/remote\"]\n\"security_result.summary\" = \"msg\"\n\
+         [[logs.web.parse.rules]]\nfield = \"msg\"\npattern = '^login'\n\
+         constants = {{ \"metadata.event_type\" = \"USER_LOGIN\" }}\n"
+    );
+    let parse = Settings::from_text("a.toml", &good).expect("settings").logs["web"].parse.clone().expect("a mapping");
+    assert_eq!((parse.events.as_str(), parse.unparsed.as_str(), parse.batch_lines), ("shop", "unparsed", 500));
+    let mapping = &parse.mapping;
+    assert_eq!(mapping.fields["principal.ip"].0, ["client", "/request/remote"]);
+    assert_eq!((mapping.time.field.0.as_slice(), mapping.time.year), (["ts".to_owned()].as_slice(), None));
+    assert_eq!(mapping.severity.words["Oops"], "HIGH");
+    assert_eq!(mapping.rules[0].constants["metadata.event_type"], "USER_LOGIN");
+    let cases: &[(&str, &[&str])] = &[
+        ("", &["a.toml:3: logs.web.parse.format: is not set; write "]),
+        ("preset = \"ngnix\"", &["a.toml:4: logs.web.parse.preset = \"ngnix\": is no preset; there are seed, json,"]),
+        ("format = \"xml\"", &["a.toml:4: logs.web.parse.format = \"xml\": must be \"\" or \"json\" or"]),
+        ("presett = \"json\"", &["a.toml:4: logs.web.parse.presett: unknown key; did you mean `preset`?"]),
+        ("preset = \"json\"\nevents = \"lines\"", &["a.toml:5: logs.web.parse.events = \"lines\": is the stream"]),
+        (
+            "preset = \"json\"\nevents = \"unparsed\"",
+            &["a.toml:5: logs.web.parse.events = \"unparsed\": events and unparsed must be two outputs"],
+        ),
+        (
+            "preset = \"json\"\n[logs.web.parse.fields]\n\"principal.ipp\" = \"a\"\n\"target.ip\" = 5",
+            &["a.toml:7: logs.web.parse.fields.\"target.ip\" = 5: must be the name of a value, or a list of names"],
+        ),
+        (
+            "preset = \"json\"\n[logs.web.parse.fields]\n\"principal.ipp\" = \"a\"",
+            &["a.toml:6: logs.web.parse.fields.\"principal.ipp\": is no path that can be mapped; there are "],
+        ),
+        (
+            "preset = \"json\"\n[logs.web.parse.time]\nzone = \"Mars\"\nyears = 1",
+            &["a.toml:7: logs.web.parse.time.years: unknown key; did you mean `year`?"],
+        ),
+        ("preset = \"json\"\ntime = { zone = \"Mars\" }", &["a.toml:5: logs.web.parse.time.zone = \"Mars\": "]),
+        (
+            "format = \"text\"\npatterns = [\"(?<a>x)\", \"(\"]",
+            &["a.toml:5: logs.web.parse.patterns[1] = \"(\": is no regular expression: unclosed group"],
+        ),
+        (
+            "preset = \"json\"\n[[logs.web.parse.rules]]\nfield = \"a\"\npattern = \"b\"\nconstant = {}",
+            &["a.toml:8: logs.web.parse.rules[0].constant"],
+        ),
+        (
+            "preset = \"json\"\nrules = [{ field = \"a\", pattern = \"(\" }]",
+            &["a.toml:5: logs.web.parse.rules[0].pattern = \"(\": is no regular expression: unclosed group"],
+        ),
+        ("preset = \"json\"\nconstants = 5", &["a.toml:5: logs.web.parse.constants = 5: must be a table"]),
+    ];
+    for (text, expected) in cases {
+        let report = report(&format!("{web}[logs.web.parse]\n{text}\n"));
+        for words in *expected {
+            assert!(report.contains(words), "{text}\n{report}\nhas no: {words}");
+        }
+    }
+    assert!(report(&format!("{web}parse = true\n")).contains("a.toml:3: logs.web.parse: must be a table"));
+}
+
+#[test]
 fn blocks_are_packed_only_when_told() {
     for (lines, level) in [
         ("", None),

@@ -189,6 +189,7 @@ async fn mailboxes(
     let mut addresses: Vec<Address> = known.iter().map(|unit| Address::new(&unit.pipeline, &unit.actor)).collect();
     // Slots of a pool share one; they stand side by side.
     addresses.dedup();
+    addresses.retain(wiring::has_mailbox);
     let each = addresses.into_iter().map(|address| async move {
         let (depth, fault) = match store.depth(link, &address).await {
             Ok(depth) => (depth, String::new()),

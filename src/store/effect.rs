@@ -63,6 +63,26 @@ pub enum Effect {
         /// The records, in order.
         records: Vec<Fields>,
     },
+    /// Appends records to an output stream that is bounded; refused as `Full` when it had `capacity` entries before the
+    /// turn.
+    AppendWithin {
+        /// The output's name within the pipeline.
+        output: String,
+        /// Entries that it may hold.
+        capacity: u64,
+        /// The records, in order.
+        records: Vec<Fields>,
+    },
+    /// As [`Effect::AppendWithin`], of entries that could not be dealt with: their records may be of any size, since
+    /// however large a foreign entry is, it must be possible to set it aside.
+    SetAside {
+        /// The output's name within the pipeline.
+        output: String,
+        /// Entries that it may hold.
+        capacity: u64,
+        /// Each entry's own fields, then what is said of it.
+        records: Vec<Fields>,
+    },
     /// Lets the entry that this commit acknowledges come again after a while, in place of sending it on: only in a pool,
     /// whose order nobody relies on. It keeps its fields, its first id and its attempts, and counts as one of the
     /// mailbox's entries; the slot is free meanwhile.
@@ -187,6 +207,8 @@ impl Commit {
         self.effects.iter().any(|effect| match effect {
             Effect::Send { .. }
             | Effect::Append { .. }
+            | Effect::AppendWithin { .. }
+            | Effect::SetAside { .. }
             | Effect::Bury { .. }
             | Effect::Trash { .. }
             | Effect::Lines(_) => true,
@@ -213,7 +235,9 @@ impl Commit {
         let Some(lines) = all.next() else { return Ok(None) };
         let is_alone = all.next().is_none();
         let fits = |effect: &Effect| match effect {
-            Effect::Append { output, .. } => *output != lines.output,
+            Effect::Append { output, .. } | Effect::AppendWithin { output, .. } | Effect::SetAside { output, .. } => {
+                *output != lines.output
+            }
             Effect::Merge(_)
             | Effect::Remove { .. }
             | Effect::Park { .. }
@@ -263,6 +287,13 @@ impl<'a> Encoder<'a> {
             }
             Effect::Append { output, records } => {
                 self.append(self.names.output(self.pipeline, output), 0, records)?;
+            }
+            Effect::AppendWithin { output, capacity, records } => {
+                self.append(self.names.output(self.pipeline, output), *capacity, records)?;
+            }
+            Effect::SetAside { output, capacity, records } => {
+                self.buried_bytes += records.iter().map(size).sum::<usize>();
+                self.put_entries(self.names.output(self.pipeline, output), *capacity, records);
             }
             Effect::Again { of, after, message } => {
                 let size = message.kind.len() + message.body.len();

@@ -3,7 +3,7 @@
 //! The lease is only a hint about who should act (G4); what keeps a former holder from doing harm is the token
 //! (G2), and what keeps a decision from resting on a lost history is the tip (G1, G3). See `docs/protocol.md`.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::Store;
@@ -42,6 +42,8 @@ pub struct Lease {
     operations: AtomicU64,
     /// The home of the last answer, until that answer is known to be kept.
     unconfirmed: Mutex<Option<u64>>,
+    /// A delivery has at most so many entries, and about so many bytes.
+    delivery_max: (AtomicU32, AtomicUsize),
     /// How the stream of its lines stood last.
     pub(super) appended: Mutex<Appended>,
 }
@@ -108,6 +110,8 @@ impl Lease {
         let token = Token(row.number()?);
         let tip = RandomId::stored(&row.text()?);
         let seq = row.number()?;
+        let limits = &options.limits;
+        let delivery_max = (AtomicU32::new(limits.turn_entries_max), AtomicUsize::new(limits.turn_bytes_max));
         let _offset = row.text()?;
         let state = row.text()?;
         let node_before = row.text()?;
@@ -123,6 +127,7 @@ impl Lease {
             operations: AtomicU64::new(0),
             // What it found is as much in doubt as what it wrote.
             unconfirmed: Mutex::new(Some(told.home)),
+            delivery_max,
             appended: Mutex::default(),
         })
     }
@@ -156,6 +161,17 @@ impl Lease {
     /// The connection that the turns use.
     pub fn link(&self) -> &Link {
         &self.link
+    }
+
+    /// Bounds what one delivery holds from now on, in place of `mailbox.turn_entries_max` and `mailbox.turn_bytes_max`:
+    /// for a unit whose batches have a bound of their own.
+    pub fn deliver_at_most(&self, entries: u32, bytes: usize) {
+        self.delivery_max.0.store(entries, Ordering::Relaxed);
+        self.delivery_max.1.store(bytes, Ordering::Relaxed);
+    }
+
+    fn delivery_max(&self) -> (u32, usize) {
+        (self.delivery_max.0.load(Ordering::Relaxed), self.delivery_max.1.load(Ordering::Relaxed))
     }
 
     /// Token, owner, tip and sequence as this holder knows them.
@@ -202,12 +218,12 @@ impl Lease {
     async fn read(&self) -> Result<Option<Arc<Delivery>>, StoreError> {
         let base = self.held();
         let new = RandomId::new();
-        let limits = &self.link.options().limits;
+        let (entries_max, bytes_max) = self.delivery_max();
         let mut args = self.fence_args(&base, &new);
         args.push(slot_name(&self.unit, self.mail).into_bytes());
-        let count = if self.mail == Mail::Owed { 0 } else { limits.turn_entries_max };
+        let count = if self.mail == Mail::Owed { 0 } else { entries_max };
         args.push(count.to_string().into_bytes());
-        args.push(limits.turn_bytes_max.to_string().into_bytes());
+        args.push(bytes_max.to_string().into_bytes());
         let (names, address) = (&self.store.keys, address(&self.unit));
         let keys = [names.checkpoint(&self.unit), self.inbox().key(names), names.later(&address)];
         let Answered { mut row, resent, settled: _settled, .. } = self.fenced(&script::READ, &keys, &args).await?;
@@ -365,8 +381,9 @@ impl Lease {
         encoder.text(&behind);
         encoder.number(count);
         encoder.text(&slot_name(&self.unit, self.mail));
-        encoder.number(u64::from(limits.turn_entries_max));
-        encoder.number(limits.turn_bytes_max as u64);
+        let (entries_max, bytes_max) = self.delivery_max();
+        encoder.number(u64::from(entries_max));
+        encoder.number(bytes_max as u64);
         encoder.number(u64::try_from(limits.history_interval.as_millis()).unwrap_or(u64::MAX));
         encoder.number(u64::from(limits.history_max));
         if let Some(lines) = lines {

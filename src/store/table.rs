@@ -62,6 +62,23 @@ impl Store {
         Ok(names)
     }
 
+    /// Rows of a table by their names, as they stand now; none of those that it lacks. For what nothing is decided on.
+    pub async fn peek_rows(
+        &self,
+        link: &Link,
+        unit: &UnitId,
+        names: &[String],
+    ) -> Result<Vec<Option<String>>, StoreError> {
+        if names.is_empty() {
+            return Ok(Vec::new());
+        }
+        let mut cmd = redis::cmd("HMGET");
+        cmd.arg(self.keys.table(unit)).arg(names);
+        let values = reply::texts("HMGET", link.call("HMGET", &cmd).await?)?;
+        // No row is empty.
+        Ok(values.into_iter().map(|value| Some(value).filter(|value| !value.is_empty())).collect())
+    }
+
     /// A table as it stands, for people: it may change between two pages. At most `rows_max` rows, and whether there
     /// are more.
     pub async fn peek_table(&self, link: &Link, unit: &UnitId, rows_max: usize) -> Result<(Table, bool), StoreError> {

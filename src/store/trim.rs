@@ -8,6 +8,11 @@ use super::reply::{self, Row, refusal};
 use super::script;
 use crate::ids::{PipelineId, UnitId};
 
+/// Where it is counted what a unit that reads an output by its offset has missed of it.
+fn missed_field(output: &str, reader: &UnitId) -> String {
+    format!("missed.{output}.{}", reader.local())
+}
+
 /// Entries that leave in one run: what bounds the time for which others wait for Redis.
 const RUN_ENTRIES_MAX: u64 = 2000;
 
@@ -49,7 +54,8 @@ impl Lease {
     /// Trims an output of the pipeline, some entries a run, as the holder of this unit. `readers` are units that follow
     /// it by their offset; `newest` is what stays at least where the rule is `Newest`.
     ///
-    /// An entry that a group has been served and has not acknowledged stays, and so does all behind it. A crash before
+    /// An entry that a group has been served and has not acknowledged stays, and so does all behind it. What leaves by the
+    /// rule of the newest before one of the `readers` had it is counted for that unit too: [`Store::missed`]. A crash before
     /// or after changes nothing but the time. Sent twice it trims what may leave by then.
     pub async fn trim(&self, output: &str, keep: Keep, newest: u64, readers: &[UnitId]) -> Result<Trimmed, StoreError> {
         let (held, unit, names) = (self.held(), self.unit(), &self.store().keys);
@@ -61,6 +67,7 @@ impl Lease {
         for reader in readers {
             keys.push(names.checkpoint(reader));
             args.push(reader.to_string().into_bytes());
+            args.push(missed_field(output, reader).into_bytes());
         }
         let mut row = Row::new("trim", self.link().run(&script::TRIM, &keys, &args).await?)?;
         match row.text()?.as_str() {
@@ -86,5 +93,13 @@ impl Store {
         let counts = reply::texts("HMGET", link.call("HMGET", &cmd).await?)?;
         let count = |place: usize| counts.get(place).and_then(|count| count.parse().ok()).unwrap_or(0);
         Ok(Dropped { all: count(0), unread: count(1) })
+    }
+
+    /// Entries of an output, ever, that left it before this unit, which reads it by its offset, had them.
+    pub async fn missed(&self, link: &Link, reader: &UnitId, output: &str) -> Result<u64, StoreError> {
+        let mut cmd = redis::cmd("HMGET");
+        cmd.arg(self.keys.facts(&reader.pipeline)).arg(missed_field(output, reader));
+        let counts = reply::texts("HMGET", link.call("HMGET", &cmd).await?)?;
+        Ok(counts.first().and_then(|count| count.parse().ok()).unwrap_or(0))
     }
 }

@@ -8,7 +8,8 @@
 use std::collections::BTreeMap;
 
 use crate::config::{
-    BlocksSettings, ChainDialect, FinalityRule, LogsSettings, SelftestSettings, Settings, Start, SyncSettings,
+    BlocksSettings, ChainDialect, FinalityRule, LogsSettings, ParseSettings, SelftestSettings, Settings, Start,
+    SyncSettings,
 };
 use crate::ids::{Kind, PipelineId};
 use crate::store::identity::{Identity, StoredIdentity};
@@ -63,10 +64,20 @@ fn logs(section: &LogsSettings) -> Identity {
         ("shared", section.shared.then(|| "true".to_owned())),
         // Where a record begins: the next node goes on in the middle of what the one before had joined.
         ("record_start", section.record_start.clone()),
+        // Which reader the lines are kept for, and what it makes of them: two nodes would write events of two kinds.
+        ("parse", section.parse.as_ref().map(parse)),
         // Not here: `paths` and `start` (hosts may differ; the place in a file that is known counts), the bounds of lines
         // and batches, channels, and what is trimmed: any mix works.
     ];
     named(keys)
+}
+
+/// The outputs, and the digest of the mapping: it may be long.
+fn parse(section: &ParseSettings) -> String {
+    // Texts and numbers always become JSON, in the order of their names.
+    let mapping = serde_json::to_vec(&section.mapping).unwrap_or_default();
+    let digest = &blake3::hash(&mapping).to_hex()[..12];
+    format!("to {} and {}, mapping {digest}", section.events, section.unparsed)
 }
 
 fn selftest(section: &SelftestSettings) -> Identity {

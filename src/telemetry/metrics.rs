@@ -15,6 +15,7 @@ use super::blocks::BlocksMetrics;
 use super::chain::ChainMetrics;
 use super::endpoints::EndpointMetrics;
 use super::logs::LogMetrics;
+use super::parse::ParseMetrics;
 use super::sync::SyncMetrics;
 use crate::ids::{Kind, UnitId};
 
@@ -195,6 +196,8 @@ pub struct Metrics {
     pub chain: ChainMetrics,
     /// Figures of the log files that are followed here.
     pub logs: LogMetrics,
+    /// What LogParsers count.
+    pub parse: ParseMetrics,
     /// Figures of streams that are copied.
     pub sync: SyncMetrics,
 }
@@ -231,6 +234,7 @@ impl Metrics {
             endpoints: EndpointMetrics::new(),
             chain: ChainMetrics::default(),
             logs: LogMetrics::default(),
+            parse: ParseMetrics::default(),
             sync: SyncMetrics::default(),
         };
         metrics.register();
@@ -266,6 +270,7 @@ impl Metrics {
         self.endpoints.register(r);
         self.chain.register(r);
         self.logs.register(r);
+        self.parse.register(r);
         self.sync.register(r);
     }
 

@@ -6,6 +6,7 @@ pub mod endpoints;
 pub mod logging;
 pub mod logs;
 pub mod metrics;
+pub mod parse;
 pub mod sync;
 
 pub use logging::init_logging;

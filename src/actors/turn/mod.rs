@@ -10,6 +10,7 @@ mod error;
 mod message;
 mod pause;
 pub mod rewind;
+pub mod room;
 mod unit;
 
 use std::sync::Arc;

@@ -248,31 +248,50 @@ impl Unit {
         bury: impl Fn(Option<&M>, &str) -> Vec<Effect>,
     ) -> Result<Claimed<M>, Error> {
         loop {
-            let delivery = self.asking(self.lease.claim()).await?;
-            self.progress();
+            let delivery = self.delivery().await?;
             let Some(first) = delivery.entries.first() else {
                 let next = delivery.next_ms.map(Duration::from_millis);
                 return Ok(Claimed { messages: Vec::new(), ack: Ack::Nothing, next });
             };
-            self.point(CrashPoint::AfterClaim).await;
             let parsed = parse::<M>(first);
-            let limits = &self.lease.link().options().limits;
-            let reason = match &parsed {
-                Err(reason) => Some(format!("malformed: {reason}")),
-                Ok(_) if delivery.failed >= limits.failed_attempts_max => {
-                    Some(format!("{} failed attempts, the last: {}", delivery.failed, delivery.fault))
-                }
-                Ok(_) if delivery.unfinished >= limits.unfinished_attempts_max => {
-                    Some(format!("{} attempts whose holder vanished", delivery.unfinished))
-                }
-                Ok(_) => None,
-            };
+            let malformed = parsed.as_ref().err().map(|reason| format!("malformed: {reason}"));
+            let reason = malformed.or_else(|| self.has_used_up(&delivery));
             let Some(reason) = reason else {
                 self.let_others_go_first(delivery.unfinished).await;
                 return Ok(readable(&delivery));
             };
             self.bury(first, &delivery, &reason, bury(parsed.as_ref().ok(), &reason)).await?;
         }
+    }
+
+    /// Claims the entries that wait as they are; none if nothing waits. The second is why the first of them must be set
+    /// aside alone, in the commit of this turn: it has used up its attempts.
+    pub async fn claim_entries(&self) -> Result<(Arc<Delivery>, Option<String>), Error> {
+        let delivery = self.delivery().await?;
+        let reason = self.has_used_up(&delivery).filter(|_| !delivery.entries.is_empty());
+        if reason.is_none() {
+            self.let_others_go_first(delivery.unfinished).await;
+        }
+        Ok((delivery, reason))
+    }
+
+    async fn delivery(&self) -> Result<Arc<Delivery>, Error> {
+        let delivery = self.asking(self.lease.claim()).await?;
+        self.progress();
+        if !delivery.entries.is_empty() {
+            self.point(CrashPoint::AfterClaim).await;
+        }
+        Ok(delivery)
+    }
+
+    /// Why the first entry is not to be tried again, if that is so.
+    fn has_used_up(&self, delivery: &Delivery) -> Option<String> {
+        let limits = &self.lease.link().options().limits;
+        if delivery.failed >= limits.failed_attempts_max {
+            return Some(format!("{} failed attempts, the last: {}", delivery.failed, delivery.fault));
+        }
+        let vanished = delivery.unfinished >= limits.unfinished_attempts_max;
+        vanished.then(|| format!("{} attempts whose holder vanished", delivery.unfinished))
     }
 
     /// An entry that ends its process takes what the neighbours have in hand along, and those count an attempt too. Where

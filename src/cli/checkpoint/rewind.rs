@@ -88,8 +88,9 @@ fn no_place(unit: &UnitId) -> Option<&'static str> {
         (Kind::Blocks, "collector") | (Kind::Selftest, "feeder") => None,
         (Kind::Logs, actor) if actor.split('@').next() == Some("log_watcher") => None,
         (Kind::Logs, _) => Some(
-            "its place is that of the events that it wrote; to have lines again: gapless checkpoint rewind of the \
-             log_watcher",
+            "its place is that of the last line of which it wrote an event, and lines that were parsed may have left the \
+             stream; to have lines read, and parsed, again: gapless checkpoint rewind of the log_watcher, which appends \
+             those that the stream lacks",
         ),
         (Kind::Blocks, "gap_detector") => Some(
             "it has no place in the chain, it looks at the held heights themselves; to have blocks judged again: \

@@ -19,7 +19,7 @@ use serde::{Deserialize, Serialize};
 /// [logs.shop.parse.constants]
 /// "metadata.product_name" = "shop"
 /// ```
-#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Mapping {
     /// The name of a preset that this mapping lies over.

@@ -1,6 +1,7 @@
 -- Trims an output. KEYS: 1 checkpoint of the unit that asks, 2 the stream, 3 facts, then the checkpoints of the units
 -- that read it by their offset. ARGV: 1 token, 2 owner (as in fence.lua)   3 'acknowledged' or 'newest'
---   4 entries that stay in any case where the newest do   5 at most so many leave in one run   6 the output's name
+--   4 entries that stay in any case where the newest do   5 at most so many leave in one run   6 the output's name,
+--   then for each of those units: its name, and the field of the facts that counts what it has missed
 -- Answers { 'OK', left now, entries that stay, 1 if more may leave, who needs the oldest of them ('' nobody),
 -- dropped so far, of these not acknowledged by all } or FENCED, BROKEN.
 --
@@ -51,20 +52,24 @@ for _, row in ipairs(kind == 'none' and {} or redis.call('XINFO', 'GROUPS', stre
   local through = group['last-delivered-id']
   needs(tonumber(group['pending']) > 0 and owed(group['name']) or behind(through), 'group ' .. group['name'])
 end
+-- Of each unit that reads by its offset: the lowest id that it needs, and where it is counted what it has missed.
+local followers = {}
 for i = 4, #KEYS do
-  needs(behind(redis.call('HGET', KEYS[i], 'offset') or '0-0'), ARGV[3 + i])
+  local from = behind(redis.call('HGET', KEYS[i], 'offset') or '0-0')
+  needs(from, ARGV[7 + 2 * (i - 4)])
+  followers[#followers + 1] = { from = from, missed = ARGV[8 + 2 * (i - 4)] }
 end
 
--- Of the `count` oldest entries those that somebody may still need.
-local function unread(count)
-  if not lowest then return count end
+-- Of the `count` oldest entries those from the id `from` on; all of them where there is no such id.
+local function from_on(from, count)
+  if not from then return count end
   local first = redis.call('XRANGE', stream, '-', '+', 'COUNT', 1)[1]
-  if id_key(lowest) <= id_key(first[1]) then return count end
+  if id_key(from) <= id_key(first[1]) then return count end
   local last = redis.call('XREVRANGE', stream, '+', '-', 'COUNT', 1)[1]
-  if id_key(lowest) > id_key(last[1]) then return 0 end
+  if id_key(from) > id_key(last[1]) then return 0 end
   local needed = 0
   for _, entry in ipairs(redis.call('XRANGE', stream, '-', '+', 'COUNT', count)) do
-    if id_key(entry[1]) >= id_key(lowest) then needed = needed + 1 end
+    if id_key(entry[1]) >= id_key(from) then needed = needed + 1 end
   end
   return needed
 end
@@ -80,7 +85,11 @@ else
   local over = length - tonumber(ARGV[4])
   if over > 0 then
     local count = math.min(over, most)
-    local needed = unread(count)
+    local needed = from_on(lowest, count)
+    for _, follower in ipairs(followers) do
+      local missed = from_on(follower.from, count)
+      if missed > 0 then redis.call('HINCRBY', facts, follower.missed, missed) end
+    end
     left = redis.call('XTRIM', stream, 'MAXLEN', length - count)
     redis.call('HINCRBY', facts, dropped, left)
     redis.call('HINCRBY', facts, lost, needed)

@@ -14,7 +14,7 @@ use crate::config::{OnlyFilter, Settings};
 use crate::ids::{Address, Kind, PipelineId, UnitId};
 use crate::sinks::BlockFiles;
 use crate::store::lease::Mail;
-pub use logs::{LOG_WATCHER, options as file_options};
+pub use logs::{LOG_PARSER, LOG_WATCHER, options as file_options};
 pub use selftest::{selftest, tally_name};
 pub use sync::{scout_plan, sync_plan};
 
@@ -37,12 +37,19 @@ pub fn addresses(settings: &Settings) -> Vec<Address> {
             .map(|actor| Address::new(&pipeline, &actor))
             .collect::<Vec<_>>()
     });
-    let logs = settings.logs.iter().map(|(name, section)| logs::watcher(name, section, &settings.node.host));
+    let logs = settings.logs.iter().flat_map(|(name, section)| {
+        std::iter::once(logs::watcher(name, section, &settings.node.host)).chain(logs::parser(name, section))
+    });
     let syncs = settings.sync.iter().flat_map(|(name, section)| {
         let pipeline = PipelineId::new(Kind::Sync, name);
         sync::actors(section).map(|actor| Address::new(&pipeline, &actor)).collect::<Vec<_>>()
     });
     blocks.chain(logs).chain(selftests).chain(syncs).collect()
+}
+
+/// Whether an actor has a mailbox: the parser of a logs pipeline reads the stream of lines in its place.
+pub fn has_mailbox(address: &Address) -> bool {
+    !(address.pipeline.kind == Kind::Logs && address.actor == LOG_PARSER)
 }
 
 /// The slots of each pool of the configuration, by `kind.name/actor`: what a node tells the others of its pools.
