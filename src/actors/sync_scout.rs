@@ -7,6 +7,8 @@
 
 mod look;
 
+use std::cell::RefCell;
+use std::collections::BTreeSet;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -19,8 +21,9 @@ use super::turn::crash::CrashPoint;
 use super::turn::{self, Error, Order, Tick, Turn, Unit, paused_after};
 use crate::config::SyncSettings;
 use crate::ids::{Address, EntryId};
-use crate::messages::sync::{ScoutMessage, StreamName, StreamRow, SyncMessage};
+use crate::messages::sync::{ScoutMessage, StreamName, StreamRow, SyncMessage, bucket_of};
 use crate::sources::SourceError;
+use crate::sources::streams::Hints;
 use crate::store::effect::{Ack, Commit, Effect, Outgoing};
 use crate::store::table::Table;
 use crate::wire::{Door, WireError};
@@ -29,6 +32,10 @@ pub use look::{Judged, Sight, judge, look};
 
 /// Rows of one commit.
 const ROWS: usize = 200;
+/// The least pause between a look and one that a hint asks for.
+const HINT_REST: Duration = Duration::from_secs(1);
+/// Keys that are no streams of a pattern and are remembered, so that they are not hinted at twice.
+const IGNORED_MAX: usize = 10_000;
 /// The pause after a look that a server was away for.
 const AGAIN: Duration = Duration::from_secs(2);
 
@@ -65,6 +72,14 @@ struct Memory {
     table: Option<Table>,
     looked: Option<Instant>,
     is_told: bool,
+    is_cut_told: bool,
+    hints: Option<Hints>,
+    /// Names of the table, and of keys that a hint told of and a look did not take: neither is news.
+    old: Rc<RefCell<BTreeSet<StreamName>>>,
+    /// Keys that a hint told of and a look did not take.
+    ignored: BTreeSet<StreamName>,
+    /// Told by hints since the last look.
+    hinted: BTreeSet<StreamName>,
 }
 
 /// What the checkpoint holds.
@@ -73,6 +88,21 @@ struct ScoutState {
     /// Server milliseconds since when an operator has the pipeline paused.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     paused_ms: Option<u64>,
+}
+
+impl Memory {
+    /// After a look: what it listed is known, and what a hint told of and it did not take is no news either.
+    fn remember(&mut self) {
+        let rows = self.table.iter().flatten();
+        let name = |(row, text): (&String, &String)| serde_json::from_str::<StreamRow>(text).ok()?.name(row);
+        let mut old: BTreeSet<StreamName> = rows.filter_map(name).collect();
+        if self.ignored.len() > IGNORED_MAX {
+            self.ignored.clear();
+        }
+        self.ignored.extend(std::mem::take(&mut self.hinted).into_iter().filter(|name| !old.contains(name)));
+        old.extend(self.ignored.iter().cloned());
+        *self.old.borrow_mut() = old;
+    }
 }
 
 impl SyncScout {
@@ -115,13 +145,33 @@ impl SyncScout {
             (Some(looked), Some(every)) => looked.elapsed() >= every,
             (Some(_), None) => false,
         };
-        if due {
+        let hinted = self.is_hinted(&mut memory);
+        if due || hinted {
             self.explore(&mut memory).await?;
+            memory.remember();
         }
         Ok(every.map_or(Turn::Idle, |every| {
             let since = memory.looked.map_or(Duration::ZERO, |looked| looked.elapsed());
-            Turn::IdleFor(every.saturating_sub(since).max(Duration::from_millis(10)))
+            let next = if memory.hinted.is_empty() { every } else { every.min(HINT_REST) };
+            Turn::IdleFor(next.saturating_sub(since).max(Duration::from_millis(10)))
         }))
+    }
+
+    /// Whether keyspace events told of a stream that is not known, and the last look is not too near.
+    fn is_hinted(&self, memory: &mut Memory) -> bool {
+        let settings = &self.plan.settings;
+        if !settings.discover_hints || settings.discover.is_none() || settings.patterns.is_empty() {
+            return false;
+        }
+        let old = memory.old.clone();
+        let hints = memory.hints.get_or_insert_with(|| {
+            let (rung, databases) = (self.unit.clone(), settings.databases.clone());
+            let is_new =
+                move |name: &StreamName| databases.binary_search(&name.db).is_ok() && !old.borrow().contains(name);
+            Hints::start(self.plan.source.clone(), settings.patterns.clone(), is_new, move || rung.bell.notify_one())
+        });
+        memory.hinted.extend(hints.take());
+        !memory.hinted.is_empty() && memory.looked.is_none_or(|looked| looked.elapsed() >= HINT_REST)
     }
 
     async fn obey(&self, messages: &[(EntryId, ScoutMessage)], ack: Ack, memory: &mut Memory) -> Result<Turn, Error> {
@@ -163,6 +213,13 @@ impl SyncScout {
             }
         }
         memory.is_told = true;
+        if sight.is_cut != memory.is_cut_told {
+            memory.is_cut_told = sight.is_cut;
+            let max = self.plan.settings.streams_max;
+            if sight.is_cut {
+                tracing::warn!(unit = %self.unit.lease.unit(), max, "there are more streams than streams_max; the rest is left out");
+            }
+        }
         let known = memory.table.clone().unwrap_or_default();
         let judged = judge(&self.plan.settings, &self.plan.own_prefix, &sight, &known);
         self.unit.point(CrashPoint::AfterDecide).await;
@@ -172,8 +229,8 @@ impl SyncScout {
             let table = memory.table.get_or_insert_default();
             for (name, row) in part {
                 match row {
-                    Some(row) => table.insert(name.shown(), text(row)),
-                    None => table.remove(&name.shown()),
+                    Some(row) => table.insert(name.clone(), text(row)),
+                    None => table.remove(name),
                 };
             }
         }
@@ -186,19 +243,19 @@ impl SyncScout {
         Ok(())
     }
 
-    async fn commit(&self, changes: &[(StreamName, Option<StreamRow>)]) -> Result<(), Error> {
+    async fn commit(&self, changes: &[(String, Option<StreamRow>)]) -> Result<(), Error> {
         let mut effects = Vec::with_capacity(changes.len() + 4);
         let mut buckets = std::collections::BTreeSet::new();
         for (name, row) in changes {
-            buckets.insert(name.bucket(self.plan.settings.buckets));
+            buckets.insert(bucket_of(name, self.plan.settings.buckets));
             effects.push(match row {
                 Some(row) => {
-                    tracing::info!(unit = %self.unit.lease.unit(), stream = name.shown(), refused = row.refused, "stream found");
-                    Effect::PutRow { row: name.shown(), value: text(row), capacity: self.plan.rows_max }
+                    tracing::info!(unit = %self.unit.lease.unit(), stream = name, refused = row.refused, "stream found");
+                    Effect::PutRow { row: name.clone(), value: text(row), capacity: self.plan.rows_max }
                 }
                 None => {
-                    tracing::info!(unit = %self.unit.lease.unit(), stream = name.shown(), "stream gone");
-                    Effect::DropRow { row: name.shown() }
+                    tracing::info!(unit = %self.unit.lease.unit(), stream = name, "stream gone");
+                    Effect::DropRow { row: name.clone() }
                 }
             });
         }

@@ -95,6 +95,8 @@ pub struct SyncSettings {
     pub streams: Vec<NamedStream>,
     /// Between two looks for streams; none = only those by hand.
     pub discover: Option<Duration>,
+    /// Keyspace events of the source, where it sends some, bring a look forward.
+    pub discover_hints: bool,
     /// Most streams.
     pub streams_max: u64,
     /// Streams that are replicas themselves are copied on.
@@ -233,6 +235,7 @@ pub(super) fn sync(s: &mut Section<'_>) -> SyncSettings {
         patterns: names(s, "patterns"),
         streams: names(s, "streams").iter().map(|text| named(text, default_db)).collect(),
         discover: Some(s.seconds("discover_seconds", 0..=86_400)).filter(|time| !time.is_zero()),
+        discover_hints: s.flag("discover_hints"),
         streams_max: s.number("streams_max", 1..=1_000_000, ""),
         relay: s.flag("relay"),
         mode: s.word("mode", &[("tail", SyncMode::Tail), ("group", SyncMode::Group)]).unwrap_or(SyncMode::Tail),

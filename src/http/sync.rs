@@ -8,7 +8,7 @@ use super::status::Summary;
 use crate::actors::stream_sync::{ROWS_SPARE, SCOUT, SyncPlan, bucket_name};
 use crate::config::{Settings, SyncSettings};
 use crate::ids::{EntryId, PipelineId, UnitId};
-use crate::messages::sync::{NoteKind, StreamName, StreamNotes, StreamRow};
+use crate::messages::sync::{NoteKind, StreamName, StreamNotes, StreamRow, database_of};
 use crate::sinks::replica::{MARKS, Mark, marks_of};
 use crate::store::link::Link;
 use crate::store::{Store, StoreError};
@@ -42,15 +42,22 @@ pub async fn known(
     let rows = usize::try_from(section.streams_max.saturating_add(ROWS_SPARE)).unwrap_or(usize::MAX);
     let (listed, _) = store.peek_table(link, &UnitId::exclusive(pipeline, SCOUT), rows).await?;
     let of_row = |(row, text): (&String, &String)| {
-        let row = (StreamName::of_text(row)?, serde_json::from_str(text).unwrap_or_default());
-        Some((row.0, Known { row: row.1, notes: StreamNotes::default() }))
+        let says: StreamRow = serde_json::from_str(text).unwrap_or_default();
+        // A key that no row can hold is refused, and known by what is shown of it.
+        let shown = || {
+            let key = row.split_once(':').map_or(row.as_str(), |(_, key)| key).as_bytes().to_vec();
+            StreamName { db: database_of(row).unwrap_or(0), key }
+        };
+        let name = says.name(row).or_else(|| (!says.refused.is_empty()).then(shown))?;
+        Some((name, Known { row: says, notes: StreamNotes::default() }))
     };
     let mut streams: BTreeMap<StreamName, Known> = listed.iter().filter_map(of_row).collect();
+    let names: BTreeMap<String, StreamName> = streams.keys().map(|name| (name.shown(), name.clone())).collect();
     for bucket in 0..section.buckets {
         let unit = UnitId::exclusive(pipeline, &bucket_name(bucket));
         let (notes, _) = store.peek_table(link, &unit, rows).await?;
         for (row, text) in notes {
-            let Some(known) = StreamName::of_text(&row).and_then(|name| streams.get_mut(&name)) else { continue };
+            let Some(known) = names.get(&row).and_then(|name| streams.get_mut(name)) else { continue };
             known.notes = serde_json::from_str(&text).unwrap_or_default();
         }
     }

@@ -8,6 +8,15 @@ use crate::ids::EntryId;
 /// What of a key is written as `%XX`.
 const NOT_SHOWN: &AsciiSet = &CONTROLS.add(b'%').add(b' ');
 
+/// Longest name that stands as it is, in bytes; of a longer one a part and a digest do.
+const NAME_BYTES_MAX: usize = 1024;
+/// What is shown of a longer one.
+const NAME_BYTES_SHOWN: usize = 200;
+/// Longest key, as a row can hold it: in bytes after escaping.
+const KEY_BYTES_MAX: usize = 12 * 1024;
+/// Between the part and the digest; no key is shown with it, since `%` is always escaped.
+const CUT: &str = "%#";
+
 /// Remembered of each kind of note; further ones are added to the last.
 pub const NOTES_MAX: usize = 32;
 
@@ -47,25 +56,53 @@ pub struct StreamName {
 }
 
 impl StreamName {
-    /// As text that no two streams share: `db0:key`; of the key, bytes that are no printable ASCII, and `%`, as `%XX`.
-    /// The name of a row, what people read, and what they write.
+    /// As text that no two streams share: `db0:key`; of the key, bytes that are no printable ASCII, and `%`, as `%XX`; of
+    /// a name of more than a kibibyte the beginning and a digest. The name of a row, what people read, and what they write.
     pub fn shown(&self) -> String {
-        format!("db{}:{}", self.db, percent_encode(&self.key, NOT_SHOWN))
+        let mut text = format!("db{}:{}", self.db, self.escaped());
+        if text.len() > NAME_BYTES_MAX {
+            text.truncate(NAME_BYTES_SHOWN);
+            text.push_str(CUT);
+            text.push_str(&blake3::hash(&self.key).to_hex());
+        }
+        text
     }
 
-    /// Reads what [`StreamName::shown`] wrote.
+    fn escaped(&self) -> String {
+        percent_encode(&self.key, NOT_SHOWN).to_string()
+    }
+
+    /// The key for its row, where the row's name does not tell it.
+    pub fn long_key(&self) -> Option<String> {
+        self.shown().contains(CUT).then(|| self.escaped())
+    }
+
+    /// Why its key is too long for a row; none where it is not.
+    pub fn is_too_long(&self) -> Option<String> {
+        let length = self.escaped().len();
+        let words = || format!("a key of {} bytes, {length} when escaped; at most {KEY_BYTES_MAX}", self.key.len());
+        (length > KEY_BYTES_MAX).then(words)
+    }
+
+    /// Reads what [`StreamName::shown`] wrote of a name that is not cut.
     pub fn of_text(text: &str) -> Option<Self> {
         let (db, key) = text.strip_prefix("db")?.split_once(':')?;
+        (!key.contains(CUT)).then_some(())?;
         Some(Self { db: db.parse().ok()?, key: percent_decode_str(key).collect() })
     }
+}
 
-    /// Which of so many units copies it. The same for ever, since all nodes must agree.
-    pub fn bucket(&self, buckets: u32) -> u32 {
-        let digest = blake3::hash(self.shown().as_bytes());
-        let mut first = [0; 8];
-        first.copy_from_slice(&digest.as_bytes()[..8]);
-        u32::try_from(u64::from_be_bytes(first) % u64::from(buckets.max(1))).unwrap_or(0)
-    }
+/// Which of so many units copies the stream of this row. The same for ever, since all nodes must agree.
+pub fn bucket_of(row: &str, buckets: u32) -> u32 {
+    let digest = blake3::hash(row.as_bytes());
+    let mut first = [0; 8];
+    first.copy_from_slice(&digest.as_bytes()[..8]);
+    u32::try_from(u64::from_be_bytes(first) % u64::from(buckets.max(1))).unwrap_or(0)
+}
+
+/// The database of a row, whatever its key.
+pub fn database_of(row: &str) -> Option<u16> {
+    row.strip_prefix("db")?.split_once(':')?.0.parse().ok()
 }
 
 /// What the scout knows of a stream.
@@ -76,6 +113,19 @@ pub struct StreamRow {
     /// Why it is not copied; empty if it is.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub refused: String,
+    /// The key, escaped, where the name of the row does not tell it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub key: Option<String>,
+}
+
+impl StreamRow {
+    /// The stream that a row is of; none where its key is longer than a row can hold.
+    pub fn name(&self, row: &str) -> Option<StreamName> {
+        match &self.key {
+            Some(key) => Some(StreamName { db: database_of(row)?, key: percent_decode_str(key).collect() }),
+            None => StreamName::of_text(row),
+        }
+    }
 }
 
 /// What kind of thing happened to entries.
@@ -201,8 +251,23 @@ mod tests {
         assert_eq!(name.shown(), "db12:a:%FF:db3:b");
         assert_eq!(StreamName::of_text(&name.shown()), Some(name.clone()));
         assert_eq!(StreamName::of_text("x"), None);
-        assert!(name.bucket(4) < 4 && name.bucket(4) == name.bucket(4));
-        assert_eq!(name.bucket(1), 0);
+        assert!(bucket_of("db0:a", 4) < 4 && bucket_of("db0:a", 4) == bucket_of("db0:a", 4));
+        assert_eq!(bucket_of("db0:a", 1), 0);
+    }
+
+    #[test]
+    fn a_long_name_is_cut_and_its_row_tells_the_key() {
+        let long = |last: u8| StreamName { db: 3, key: [vec![b'%'; 2000], vec![last]].concat() };
+        let (name, row) = (long(1), StreamRow { key: long(1).long_key(), ..StreamRow::default() });
+        assert!(name.shown().len() < NAME_BYTES_MAX && name.shown() != long(2).shown());
+        assert_eq!(StreamName::of_text(&name.shown()), None);
+        assert_eq!(row.name(&name.shown()), Some(name.clone()));
+        assert_eq!((name.is_too_long(), database_of(&name.shown())), (None, Some(3)));
+        // A key that is written as such a name is cut is another stream.
+        let like = StreamName { db: 3, key: name.shown()[4..].as_bytes().to_vec() };
+        assert_ne!(like.shown(), name.shown());
+        let too_long = StreamName { db: 0, key: vec![b'x'; KEY_BYTES_MAX + 1] };
+        assert!(too_long.is_too_long().is_some());
     }
 
     #[test]

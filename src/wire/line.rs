@@ -75,6 +75,19 @@ impl Line {
         reply.map_err(|reason| self.nonsense(&reason))
     }
 
+    /// The next message of a subscription; none where none comes for so long. The line stays whole.
+    pub async fn pushed(&mut self, limit: Duration) -> Result<Option<Reply>, WireError> {
+        match tokio::time::timeout(limit, self.whole(limit * 2)).await {
+            Err(_) => Ok(None),
+            Ok(found) => {
+                let (from, to) = found?;
+                self.at = to;
+                let reply = Reply::read(&self.inbox[from..to]);
+                reply.map(Some).map_err(|reason| self.nonsense(&reason))
+            }
+        }
+    }
+
     /// Reads so many replies that are expected to be `+QUEUED`; answers the first error among them.
     pub async fn queued(&mut self, count: usize) -> Result<Option<String>, WireError> {
         let mut refusal = None;

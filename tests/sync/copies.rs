@@ -33,6 +33,59 @@ fn sixteen_databases_and_a_hundred_and_fifty_streams_are_found_and_copied() {
 }
 
 #[test]
+fn keyspace_events_bring_a_look_forward() {
+    for events in ["KA", "Et", "Kn"] {
+        let world = World::new("discover_seconds = 3600");
+        query::<()>(&world.source, 0, &["CONFIG", "SET", "notify-keyspace-events", events]);
+        add(&world.source, 0, "s", 1..=5);
+        let _node = world.node();
+        world.wait_equal("s");
+        poll("a listener", || {
+            let info: String = query(&world.source, 0, &["INFO", "stats"]);
+            (!info.contains("pubsub_patterns:0")).then_some(())
+        });
+        // A key that is no stream of the pattern, and one that is.
+        add(&world.source, 0, "other", 1..=5);
+        query::<()>(&world.source, 0, &["SET", "s none", "x"]);
+        add(&world.source, 0, "s2", 1..=5);
+        world.wait_equal("s2");
+        let told: Vec<String> = query(&world.source, 0, &["CONFIG", "GET", "notify-keyspace-events"]);
+        let same = told[1].chars().all(|flag| "AKEtn".contains(flag));
+        assert!(same, "the setting is left as it was: {told:?}");
+    }
+}
+
+#[test]
+fn long_keys_are_copied_and_those_that_no_row_can_hold_are_refused() {
+    let world = World::new("");
+    let (long, longer, too_long) = (format!("s{}", "%".repeat(4000)), "s".repeat(11_000), "s".repeat(13_000));
+    for key in ["s", &long, &longer, &too_long] {
+        add(&world.source, 0, key, 1..=20);
+    }
+    let plan = world.run(&["sync", "plan", "--json"]);
+    assert_eq!(plan.code, 1, "{plan:?}");
+    assert!(plan.out.contains("a key of 13000 bytes"), "{plan:?}");
+    let node = world.node();
+    for key in ["s", &long, &longer] {
+        world.wait_equal(key);
+    }
+    drop(node);
+    for key in ["s", &long, &longer] {
+        add(&world.source, 0, key, 21..=30);
+    }
+    let _node = world.space.started("b", &[]);
+    for key in ["s", &long, &longer] {
+        world.wait_equal(key);
+    }
+    let verify = world.run(&["sync", "verify", "--json"]);
+    assert_eq!((verify.code, &verify.json()["same"]), (0, &90.into()), "{verify:?}");
+    let status = world.run(&["sync", "status", "--json"]).json();
+    let refused = status["streams"].as_array().expect("streams").iter().find(|stream| stream["state"] == "refused");
+    assert!(refused.is_some_and(|stream| stream["refused"].to_string().contains("13000 bytes")), "{status}");
+    assert_eq!(query::<u64>(&world.target, 0, &["EXISTS", &too_long]), 0);
+}
+
+#[test]
 fn duplicate_and_binary_fields_stay_as_they_are() {
     let world = World::new("");
     let all: Vec<u8> = (0..=255).collect();

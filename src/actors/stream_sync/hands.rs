@@ -9,7 +9,7 @@ use super::stream::{Phase, Stream};
 use super::trouble::to_source;
 use crate::actors::turn::{Error, Unit};
 use crate::ids::EntryId;
-use crate::messages::sync::{StreamName, StreamRow};
+use crate::messages::sync::{StreamName, StreamRow, bucket_of};
 use crate::sinks::replica::{Writer, Writers};
 use crate::sources::streams::{Reader, Wish};
 use crate::store::effect::Effect;
@@ -81,8 +81,10 @@ impl Hands {
         let mut names = BTreeSet::new();
         for (row, value) in rows {
             let says: StreamRow = serde_json::from_str(value).unwrap_or_default();
-            let name = StreamName::of_text(row).filter(|_| says.refused.is_empty());
-            let Some(name) = name.filter(|name| name.bucket(plan.settings.buckets) == plan.bucket) else { continue };
+            if !says.refused.is_empty() || bucket_of(row, plan.settings.buckets) != plan.bucket {
+                continue;
+            }
+            let Some(name) = says.name(row) else { continue };
             names.insert(name.clone());
             let known = notes.get(row).and_then(|text| serde_json::from_str(text).ok()).unwrap_or_default();
             let target = plan.settings.target_key(name.db, &name.key);

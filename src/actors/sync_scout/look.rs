@@ -4,14 +4,12 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::ScoutPlan;
 use crate::config::SyncSettings;
-use crate::messages::sync::{StreamName, StreamRow};
+use crate::messages::sync::{StreamName, StreamRow, database_of};
 use crate::sinks::replica::{MARKS, Mark, marks_of};
 use crate::sources::streams::{Found, find};
 use crate::store::table::Table;
 use crate::wire::{Lines, Node, Nodes, Server, WireError, look::now_ms};
 
-/// Longest name of a stream as it is shown, in bytes: names are rows of a table.
-const NAME_BYTES_MAX: usize = 4096;
 /// Streams whose marks are asked for in one request.
 const MARKS_PAGE: usize = 1000;
 
@@ -39,8 +37,8 @@ pub struct Sight {
 /// What is to become of the list.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Judged {
-    /// Rows that are new or other; none where a stream is gone.
-    pub changes: Vec<(StreamName, Option<StreamRow>)>,
+    /// Rows that are new or other, by their names; none where a stream is gone.
+    pub changes: Vec<(String, Option<StreamRow>)>,
 }
 
 /// Looks into every database of the configuration. One that cannot be selected, or scanned, leaves the others alone.
@@ -94,16 +92,16 @@ async fn look_into(
 pub fn judge(settings: &SyncSettings, own_prefix: &str, sight: &Sight, known: &Table) -> Judged {
     let by_hand: BTreeSet<StreamName> =
         settings.streams.iter().map(|s| StreamName { db: s.db, key: s.key.clone().into_bytes() }).collect();
-    let listed: BTreeMap<StreamName, StreamRow> = known
-        .iter()
-        .filter_map(|(row, text)| Some((StreamName::of_text(row)?, serde_json::from_str(text).unwrap_or_default())))
-        .collect();
+    let listed: BTreeMap<&str, StreamRow> =
+        known.iter().map(|(row, text)| (row.as_str(), serde_json::from_str(text).unwrap_or_default())).collect();
     // Who was there first keeps the key: the older row, then the smaller name.
     let mut order: Vec<&StreamName> = sight.streams.keys().chain(&by_hand).collect();
-    order.sort_by_key(|name| (listed.get(name).map_or(u64::MAX, |row| row.since_ms), *name));
+    order.sort_by_cached_key(|name| {
+        (listed.get(name.shown().as_str()).map_or(u64::MAX, |row| row.since_ms), (*name).clone())
+    });
     order.dedup();
     let mut taken: BTreeMap<Vec<u8>, &StreamName> = BTreeMap::new();
-    let mut wanted: BTreeMap<&StreamName, StreamRow> = BTreeMap::new();
+    let mut wanted: BTreeMap<String, StreamRow> = BTreeMap::new();
     for name in order {
         let mark = sight.streams.get(name).and_then(Option::as_ref);
         if is_own(own_prefix, &name.key) || (mark.is_some() && !settings.relay && !by_hand.contains(name)) {
@@ -114,15 +112,16 @@ pub fn judge(settings: &SyncSettings, own_prefix: &str, sight: &Sight, known: &T
         if refused.is_empty() {
             taken.insert(target, name);
         }
-        let since_ms = listed.get(name).map_or(sight.now_ms, |row| row.since_ms);
-        wanted.insert(name, StreamRow { since_ms, refused });
+        let row = name.shown();
+        let since_ms = listed.get(row.as_str()).map_or(sight.now_ms, |row| row.since_ms);
+        let key = name.long_key().filter(|_| name.is_too_long().is_none());
+        wanted.insert(row, StreamRow { since_ms, refused, key });
     }
-    let news = wanted.iter().filter(|(name, row)| listed.get(**name) != Some(*row));
-    let mut changes: Vec<_> = news.map(|(name, row)| ((*name).clone(), Some(row.clone()))).collect();
-    let unseen = |name: &StreamName| sight.faults.contains_key(&name.db) || sight.is_cut;
-    let gone = listed.keys().filter(|name| !wanted.contains_key(name) && !unseen(name));
-    changes.extend(gone.map(|name| (name.clone(), None)));
-    changes.retain(|(name, _)| name.shown().len() <= NAME_BYTES_MAX);
+    let news = wanted.iter().filter(|(name, row)| listed.get(name.as_str()) != Some(*row));
+    let mut changes: Vec<_> = news.map(|(name, row)| (name.clone(), Some(row.clone()))).collect();
+    let unseen = |row: &str| sight.is_cut || database_of(row).is_some_and(|db| sight.faults.contains_key(&db));
+    let gone = listed.keys().filter(|row| !wanted.contains_key(**row) && !unseen(row));
+    changes.extend(gone.map(|row| ((*row).to_owned(), None)));
     Judged { changes }
 }
 
@@ -133,6 +132,9 @@ fn refusal(
     target: &[u8],
     other: Option<&StreamName>,
 ) -> String {
+    if let Some(reason) = name.is_too_long() {
+        return reason;
+    }
     if let Some(other) = other {
         return format!("{} goes to the same key of the target; use {{db}} in map", other.shown());
     }
@@ -170,11 +172,11 @@ mod tests {
     }
 
     fn row(refused: &str) -> Option<StreamRow> {
-        Some(StreamRow { since_ms: 7, refused: refused.to_owned() })
+        Some(StreamRow { since_ms: 7, refused: refused.to_owned(), key: None })
     }
 
     fn table(rows: &[(StreamName, u64)]) -> Table {
-        let row = |since_ms: u64| super::super::text(&StreamRow { since_ms, refused: String::new() });
+        let row = |since_ms: u64| super::super::text(&StreamRow { since_ms, ..StreamRow::default() });
         rows.iter().map(|(name, since)| (name.shown(), row(*since))).collect()
     }
 
@@ -183,11 +185,11 @@ mod tests {
         let (a, b) = (name(0, "s"), name(1, "s"));
         let judged = judge(&settings(""), "gapless", &sight(&[a.clone(), b.clone()]), &Table::new());
         let why = "db0:s goes to the same key of the target; use {db} in map";
-        assert_eq!(judged.changes, [(a.clone(), row("")), (b.clone(), row(why))]);
+        assert_eq!(judged.changes, [(a.shown(), row("")), (b.shown(), row(why))]);
         // Who was listed first stays, whatever its name.
         let judged = judge(&settings(""), "gapless", &sight(&[a.clone(), b.clone()]), &table(&[(b.clone(), 1)]));
         let why = "db1:s goes to the same key of the target; use {db} in map";
-        assert_eq!(judged.changes, [(a.clone(), row(why))]);
+        assert_eq!(judged.changes, [(a.shown(), row(why))]);
         let judged = judge(&settings("map = \"{db}/{key}\""), "gapless", &sight(&[a, b]), &Table::new());
         assert!(judged.changes.iter().all(|(_, change)| *change == row("")), "{judged:?}");
     }
@@ -200,9 +202,9 @@ mod tests {
         seen.streams.insert(copy.clone(), Some(mark));
         assert_eq!(judge(&settings(""), "gapless", &seen, &Table::new()), Judged::default());
         let relayed = judge(&settings("relay = true"), "gapless", &seen, &Table::new());
-        assert_eq!(relayed.changes, [(copy.clone(), row(""))]);
+        assert_eq!(relayed.changes, [(copy.shown(), row(""))]);
         let by_hand = judge(&settings("streams = [\"a-stream\"]"), "gapless", &seen, &Table::new());
-        assert_eq!(by_hand.changes, [(copy, row(""))], "who names it wants it");
+        assert_eq!(by_hand.changes, [(copy.shown(), row(""))], "who names it wants it");
     }
 
     #[test]
@@ -220,7 +222,7 @@ mod tests {
         let known = table(&[(name(0, "a"), 1), (name(1, "b"), 1), (name(2, "c"), 1)]);
         let mut seen = sight(&[name(0, "a")]);
         seen.faults.insert(1, "no".to_owned());
-        assert_eq!(judge(&settings(""), "gapless", &seen, &known).changes, [(name(2, "c"), None)]);
+        assert_eq!(judge(&settings(""), "gapless", &seen, &known).changes, [(name(2, "c").shown(), None)]);
         seen.is_cut = true;
         assert_eq!(judge(&settings(""), "gapless", &seen, &known), Judged::default());
     }

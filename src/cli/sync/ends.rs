@@ -91,7 +91,7 @@ pub(super) fn copied(
     named: &[String],
 ) -> Result<BTreeMap<StreamName, Known>, Exit> {
     for text in named {
-        if !StreamName::of_text(text).is_some_and(|name| streams.contains_key(&name)) {
+        if !streams.keys().any(|name| name.shown() == *text) {
             let words = format!("no stream `{}` is copied; `gapless sync status` lists them", text.escape_debug());
             return Err(Exit::usage(&words));
         }

@@ -8,7 +8,7 @@ use crate::actors::stream_sync::{SCOUT, bucket_name};
 use crate::cli::desk::fault;
 use crate::cli::output;
 use crate::ids::{Address, RandomId};
-use crate::messages::sync::{StreamName, SyncMessage};
+use crate::messages::sync::{StreamName, SyncMessage, bucket_of};
 use crate::store::StoreError;
 use crate::store::effect::Outgoing;
 use crate::supervisor::wiring;
@@ -43,7 +43,7 @@ pub(super) async fn retry(desk: &Desk, chosen: &Chosen, named: &[String]) -> Res
     let stopped = streams.into_iter().filter(|(_, known)| !known.notes.stopped.is_empty());
     let stopped: Vec<StreamName> = stopped.map(|(name, _)| name).collect();
     for name in &stopped {
-        let bucket = name.bucket(chosen.section.buckets);
+        let bucket = bucket_of(&name.shown(), chosen.section.buckets);
         let message = SyncMessage::Retry { stream: Some(name.shown()) };
         let message = Outgoing::new(&message).map_err(fault)?;
         tell(desk, &Address::new(&chosen.pipeline, &bucket_name(bucket)), &message).await?;

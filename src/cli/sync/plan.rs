@@ -31,10 +31,14 @@ pub(super) async fn run(settings: &Settings, chosen: &Chosen, as_json: bool) -> 
     let scout = wiring::scout_plan(&chosen.name, &chosen.section, settings);
     let sight = look(&scout).await.map_err(|error| exit_of(&error))?;
     let judged = judge(&chosen.section, &settings.redis.prefix, &sight, &crate::store::table::Table::new());
-    let mut planned = Vec::new();
-    for (name, row) in judged.changes {
-        let refused = row.map(|row| row.refused).unwrap_or_default();
-        planned.push(one(&mut ends, chosen, name, refused).await.map_err(|error| exit_of(&error))?);
+    let (mut planned, mut too_long) = (Vec::new(), Vec::new());
+    for (shown, row) in judged.changes {
+        let Some(row) = row else { continue };
+        let Some(name) = row.name(&shown) else {
+            too_long.push(json!({ "stream": shown, "refused": row.refused }));
+            continue;
+        };
+        planned.push(one(&mut ends, chosen, name, row.refused).await.map_err(|error| exit_of(&error))?);
     }
     planned.sort_by(|a, b| a.name.cmp(&b.name));
     let sample = planned.iter().find(|planned| planned.refused.is_empty());
@@ -47,12 +51,15 @@ pub(super) async fn run(settings: &Settings, chosen: &Chosen, as_json: bool) -> 
     let lacks_there = lacking_there(&mut ends.target, chosen.section.target_db, &there, &needs.target)
         .await
         .map_err(|error| exit_of(&error))?;
-    let bad = !lacks_here.is_empty() || !lacks_there.is_empty() || planned.iter().any(|p| !p.refused.is_empty());
+    let bad = !too_long.is_empty()
+        || !lacks_here.is_empty()
+        || !lacks_there.is_empty()
+        || planned.iter().any(|p| !p.refused.is_empty());
     let exit = if bad { Exit::found() } else { Exit::good() };
     let acl = [acl_line("gapless_source", "~*", &needs.source), acl_line("gapless_target", "~*", &needs.target)];
     let notes = notes(&ends.source_server, &ends.target_server);
     if as_json {
-        let streams: Vec<_> = planned.iter().map(to_json).collect();
+        let streams: Vec<_> = planned.iter().map(to_json).chain(too_long).collect();
         let answer = json!({
             "pipeline": chosen.pipeline.to_string(), "streams": streams,
             "source": ends.source_server.shown, "target": ends.target_server.shown,
@@ -74,6 +81,13 @@ pub(super) async fn run(settings: &Settings, chosen: &Chosen, as_json: bool) -> 
     } else {
         text.push_str(&table(&planned));
         text.push_str(&total(&planned));
+    }
+    for long in &too_long {
+        text.push_str(&format!(
+            "refused: {}: {}\n",
+            plain(long["stream"].as_str().unwrap_or_default()),
+            long["refused"]
+        ));
     }
     for (db, reason) in &sight.faults {
         text.push_str(&format!("database {db} is left out: {reason}\n"));
