@@ -12,6 +12,7 @@
 //! | [`tally::TallyMessage`] | `tally_N` | the self-test's feeder, `gapless send` | Tally |
 
 pub mod block;
+pub mod evidence;
 pub mod facts;
 pub mod gap;
 pub mod heights;

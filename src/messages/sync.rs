@@ -3,6 +3,7 @@
 use percent_encoding::{AsciiSet, CONTROLS, percent_decode_str, percent_encode};
 use serde::{Deserialize, Serialize};
 
+use super::evidence::ChainEnd;
 use crate::ids::EntryId;
 
 /// What of a key is written as `%XX`.
@@ -193,6 +194,13 @@ pub struct StreamNotes {
     /// Which line of writes of the source it was compared with last.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub history: String,
+    /// Where the chain of digests ends, if one is kept.
+    #[serde(default, skip_serializing_if = "no_chain")]
+    pub proof: ChainEnd,
+}
+
+fn no_chain(end: &ChainEnd) -> bool {
+    *end == ChainEnd::default()
 }
 
 fn is_zero(number: &u64) -> bool {
@@ -264,7 +272,7 @@ mod tests {
         assert_eq!(row.name(&name.shown()), Some(name.clone()));
         assert_eq!((name.is_too_long(), database_of(&name.shown())), (None, Some(3)));
         // A key that is written as such a name is cut is another stream.
-        let like = StreamName { db: 3, key: name.shown()[4..].as_bytes().to_vec() };
+        let like = StreamName { db: 3, key: name.shown().as_bytes()[4..].to_vec() };
         assert_ne!(like.shown(), name.shown());
         let too_long = StreamName { db: 0, key: vec![b'x'; KEY_BYTES_MAX + 1] };
         assert!(too_long.is_too_long().is_some());

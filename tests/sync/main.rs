@@ -8,6 +8,7 @@ mod commands;
 mod copies;
 mod doors;
 mod ends;
+mod evidence;
 mod gaps;
 mod groups;
 mod loops;

@@ -97,6 +97,7 @@ impl StreamSync {
         self.note_loss(hands, name, was, &ends).await?;
         self.judge(hands, name, &ends).await?;
         self.count(hands, name, &ends).await?;
+        self.catch_up(hands, name, ends.now_ms).await?;
         if self.plan.settings.mode == SyncMode::Group {
             self.recover_group(hands, name).await?;
         }

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::StreamSync;
 use super::attach::note;
+use super::evidence::Proof;
 use super::hands::{Hands, Place, stand};
 use super::stream::{Missing, Phase, Stream, missing};
 use super::trouble::{Trouble, to_source};
@@ -272,6 +273,7 @@ impl StreamSync {
         size: usize,
     ) -> Result<bool, Trouble> {
         self.slow_down(hands, items.len(), size).await;
+        let settings = &self.plan.settings;
         let Some(stream) = hands.streams.get_mut(name) else { return Ok(false) };
         let writer = hands.target.of(&stream.target).await?;
         let added = stream.added.map(|added| added + items.len() as u64);
@@ -283,6 +285,9 @@ impl StreamSync {
         match written {
             Written::Now(facts) => {
                 stream.position = facts.last;
+                if settings.evidence {
+                    stream.proof.get_or_insert_with(Proof::new).add(bytes, items.iter().copied());
+                }
                 stream.added = added;
                 stream.sets_count = false;
                 self.unit.metrics.sync.copied(&self.plan.pipeline, items.len(), size);

@@ -163,6 +163,8 @@ impl Hands {
     /// How long nothing has to be done, unless a reader rings.
     pub(super) fn next_due(&self, plan: &SyncPlan) -> Duration {
         let idle = plan.settings.groups.unwrap_or(Duration::from_secs(5));
+        let proving = plan.settings.evidence && self.streams.values().any(|stream| stream.proof.is_some());
+        let idle = if proving { idle.min(plan.settings.evidence_every) } else { idle };
         let gone = self.streams.values().any(|stream| stream.phase == Phase::Gone);
         if gone { idle.min(GONE_AGAIN) } else { idle }
     }

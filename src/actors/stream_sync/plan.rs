@@ -12,6 +12,11 @@ pub fn bucket_name(bucket: u32) -> String {
     format!("stream_sync_{bucket}")
 }
 
+/// The output that holds a bucket's chain of digests.
+pub fn evidence_name(bucket: u32) -> String {
+    format!("evidence_{bucket}")
+}
+
 /// The actor that finds the streams, whose table lists them.
 pub const SCOUT: &str = "scout";
 

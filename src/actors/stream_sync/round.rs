@@ -273,6 +273,7 @@ impl StreamSync {
         for part in moved.chunks(100) {
             self.note_all(hands, part).await?;
         }
+        self.trim_evidence().await?;
         self.tell_figures(hands);
         Ok(false)
     }

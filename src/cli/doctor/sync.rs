@@ -256,7 +256,7 @@ async fn streams(name: &str, section: &SyncSettings, settings: &Settings) -> Che
         .collect();
     let found = count(judged.changes.len() - refused.len(), "stream", "streams");
     if let Some((first, row)) = refused.first() {
-        let words = format!("{found}, {} refused: {}: {}", refused.len(), plain(&first.shown()), plain(&row.refused));
+        let words = format!("{found}, {} refused: {}: {}", refused.len(), plain(first), plain(&row.refused));
         return Check::warn(&title, words, format!("gapless sync plan --pipeline {name} lists them"));
     }
     if sight.is_cut {

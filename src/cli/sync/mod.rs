@@ -2,6 +2,7 @@
 
 mod cutover;
 mod ends;
+mod evidence;
 mod orders;
 mod plan;
 mod repair;

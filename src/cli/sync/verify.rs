@@ -8,7 +8,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use super::ends::{Ends, copied, exit_of, known};
-use super::{Chosen, Desk, Exit, VerifyArgs, repair};
+use super::evidence::Checked;
+use super::{Chosen, Desk, Exit, VerifyArgs, evidence, repair};
 use crate::actors::stream_sync::{Difference, Side, difference, same_entry};
 use crate::cli::output;
 use crate::cli::words::{count, grouped, plain};
@@ -45,6 +46,9 @@ pub(super) struct Verdict {
     pub faults: Vec<String>,
     /// Some of the ids that differ.
     pub ids: Vec<String>,
+    /// What checking the chain of digests came to, where one is kept.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub evidence: Option<Checked>,
     /// The stream was rebuilt; why it was not, if that was tried in vain.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub repair: Option<String>,
@@ -75,14 +79,27 @@ pub(super) async fn run(desk: &Desk, chosen: &Chosen, args: &VerifyArgs) -> Resu
     }
     let mut ends = Ends::open(chosen).await?;
     let mut progress = Progress::open(args.progress.as_deref())?;
+    let mut records = evidence::records(desk, chosen, streams.keys()).await?;
     let mut verdicts = Vec::new();
-    for name in streams.keys() {
+    for (name, known) in &streams {
         let before = progress.known.remove(&name.shown());
         let mut verdict = match before {
             Some(done) if done.done => done,
             before => {
                 let began = before.unwrap_or_else(|| Verdict { stream: name.shown(), ..Verdict::default() });
-                or_fault(name, one(&mut ends, name, began, &mut progress).await)?
+                let mut verdict = or_fault(name, one(&mut ends, name, began, &mut progress).await)?;
+                if chosen.section.evidence {
+                    let records = records.remove(&name.shown()).unwrap_or_default();
+                    match evidence::check(&mut ends, name, known, &records).await {
+                        Ok((checked, faults)) => {
+                            verdict.faults.extend(faults);
+                            verdict.evidence = Some(checked);
+                        }
+                        Err(error @ WireError::Refused { .. }) => verdict.faults.push(format!("evidence: {error}")),
+                        Err(error) => return Err(exit_of(&error)),
+                    }
+                }
+                verdict
             }
         };
         if args.repair && verdict.missing + verdict.other > 0 {
@@ -315,6 +332,12 @@ fn line(verdict: &Verdict) -> String {
     ] {
         if count > 0 {
             text.push_str(&format!(", {count} {what}"));
+        }
+    }
+    if let Some(checked) = &verdict.evidence {
+        text.push_str(&format!(", {} records of evidence hold", checked.good));
+        if checked.gone > 0 {
+            text.push_str(&format!(", {} were deleted since", checked.gone));
         }
     }
     verdict.faults.iter().for_each(|fault| text.push_str(&format!("\n         {fault}")));
