@@ -10,6 +10,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use serde::Serialize;
 
 use super::status::Summary;
+use crate::actors::log_parser::ParserState;
 use crate::actors::log_watcher::{LINES, WatcherState};
 use crate::config::Settings;
 use crate::ids::{Address, PipelineId, UnitId};
@@ -37,6 +38,33 @@ pub struct LogsSeen {
     pub has_more: bool,
     /// The stream of lines; none before the first line.
     pub stream: Option<OutputFacts>,
+    /// Its LogParser; none where lines do not become events.
+    pub parser: Option<ParserSeen>,
+}
+
+/// The LogParser.
+#[derive(Debug, Clone, Serialize)]
+pub struct ParserSeen {
+    /// `kind.name/log_parser`.
+    pub unit: String,
+    /// Lines that became events, ever.
+    pub events: u64,
+    /// Lines that became none, ever.
+    pub unparsed: u64,
+    /// The same by reason.
+    pub reasons: BTreeMap<String, u64>,
+    /// Lines that are not parsed yet.
+    pub lag: u64,
+    /// Lines that left the stream before they were parsed, ever.
+    pub missed: u64,
+    /// Records that the two outputs hold.
+    pub held: [u64; 2],
+    /// Of what left the two outputs, what some reader had not acknowledged, or nobody read.
+    pub dropped: [u64; 2],
+    /// Milliseconds since its last commit; none before the first.
+    pub commit_age_ms: Option<u64>,
+    /// A living node may run it.
+    pub runs: bool,
 }
 
 /// One LogWatcher.
@@ -136,7 +164,7 @@ pub async fn look(
     units.extend(runs.filter(|address| address.pipeline == *pipeline && is_watcher(address)));
     units.sort();
     units.dedup();
-    let mut seen = LogsSeen { watchers: Vec::new(), files: Vec::new(), has_more: false, stream: None };
+    let mut seen = LogsSeen { watchers: Vec::new(), files: Vec::new(), has_more: false, stream: None, parser: None };
     for address in units {
         let unit = UnitId::exclusive(pipeline, &address.actor);
         let (table, has_more) = store.peek_table(link, &unit, rows_max).await?;
@@ -150,7 +178,47 @@ pub async fn look(
     }
     seen.files.sort_by(|a, b| (&a.host, &a.path, &a.file).cmp(&(&b.host, &b.path, &b.file)));
     seen.stream = store.output_facts(link, pipeline, LINES).await?;
+    seen.parser = parser(settings, store, link, pipeline, (nodes, time_ms), seen.stream.as_ref()).await?;
     Ok(seen)
+}
+
+async fn parser(
+    settings: &Settings,
+    store: &Store,
+    link: &Link,
+    pipeline: &PipelineId,
+    (nodes, time_ms): (&[NodeInfo], u64),
+    stream: Option<&OutputFacts>,
+) -> Result<Option<ParserSeen>, StoreError> {
+    let section = settings.logs.get(&pipeline.name).and_then(|section| section.parse.as_ref());
+    let Some(section) = section else { return Ok(None) };
+    let unit = UnitId::exclusive(pipeline, wiring::LOG_PARSER);
+    let shown = store.checkpoint(link, &unit).await?.unwrap_or_default();
+    let state = ParserState::parse(&shown.state).unwrap_or_default();
+    let events = store.output_facts(link, pipeline, &section.events).await?.unwrap_or_default();
+    let unparsed = store.output_facts(link, pipeline, &section.unparsed).await?.unwrap_or_default();
+    let name = unit.to_string();
+    Ok(Some(ParserSeen {
+        lag: stream.map_or(0, |stream| lag(stream, &state, &shown.offset)),
+        missed: store.missed(link, &unit, LINES).await?,
+        held: [events.length, unparsed.length],
+        dropped: [events.dropped.unread, unparsed.dropped.unread],
+        commit_age_ms: (shown.committed_ms > 0).then(|| time_ms.saturating_sub(shown.committed_ms)),
+        runs: nodes.iter().any(|node| node.runs.contains(&name)),
+        unit: name,
+        events: state.events,
+        unparsed: state.unparsed,
+        reasons: state.reasons,
+    }))
+}
+
+/// Lines that are not parsed yet.
+fn lag(stream: &OutputFacts, state: &ParserState, offset: &str) -> u64 {
+    if offset == stream.last.to_string() {
+        return 0;
+    }
+    let place = state.place.unwrap_or_else(|| stream.added.saturating_sub(stream.length));
+    stream.added.saturating_sub(place).min(stream.length)
 }
 
 fn is_watcher(address: &Address) -> bool {
@@ -258,8 +326,10 @@ fn sum_up(seen: &LogsSeen, entries_max: u64) -> Summary {
         seen.watchers.iter().filter(|w| w.orphan).map(|w| (w.host.as_str(), w.files)).collect();
     let stream = seen.stream.clone().unwrap_or_default();
     let lag = stream.groups.iter().map(|group| group.lag.unwrap_or(0) + group.pending).max();
+    let parsed =
+        seen.parser.as_ref().map_or_else(String::new, |p| format!(", events {}, unparsed {}", p.events, p.unparsed));
     let words = format!(
-        "lines {lines}, behind {behind} bytes in {late} of {} files{}, stream {}{}{}{}",
+        "lines {lines}, behind {behind} bytes in {late} of {} files{}, stream {}{}{}{parsed}{}",
         open.len(),
         if seen.has_more { " (or more)" } else { "" },
         stream.length,
@@ -271,7 +341,7 @@ fn sum_up(seen: &LogsSeen, entries_max: u64) -> Summary {
         "lines": lines, "files": open.len(), "behind": behind, "behind_files": late, "whole": !seen.has_more,
         "oldest_ms": open.iter().filter_map(|file| file.oldest_ms).max(), "orphans": orphans.keys().collect::<Vec<_>>(),
         "stream": stream.length, "stream_max": entries_max, "groups": stream.groups.len(), "lag": lag,
-        "dropped": stream.dropped.unread,
+        "dropped": stream.dropped.unread, "parser": seen.parser,
     });
     Summary { words, facts }
 }
@@ -346,6 +416,7 @@ mod tests {
             files: vec![late],
             has_more: false,
             stream: Some(stream),
+            parser: None,
         };
         let words = sum_up(&seen, 1000).words;
         assert_eq!(words, "lines 80, behind 8 bytes in 1 of 1 files, stream 60, lag 5");

@@ -14,7 +14,7 @@ use super::{eventually, names, world};
 pub const SECTION: &str =
     "[logs.web]\npaths = [\"logs/*.log\"]\npoll_ms = 100\npoll_only_ms = 100\nrotate_wait_ms = 200\n";
 /// What `logs status` says of a pipeline, of a file, of a watcher and of the stream.
-const PIPELINE: [&str; 8] = ["behind", "files", "more", "orphans", "pipeline", "stream", "watchers", "whole"];
+const PIPELINE: [&str; 9] = ["behind", "files", "more", "orphans", "parser", "pipeline", "stream", "watchers", "whole"];
 const FILE: [&str; 10] =
     ["behind", "fault", "file", "host", "looked_at", "offset", "oldest_ms", "path", "size", "state"];
 const WATCHER: [&str; 8] = ["commit_age_ms", "files", "host", "lines", "orphan", "paused_age_ms", "runs", "unit"];

@@ -14,6 +14,8 @@ mod fields;
 #[cfg(any(debug_assertions, feature = "failpoints"))]
 mod matrix;
 mod oracle;
+#[cfg(any(debug_assertions, feature = "failpoints"))]
+mod parse;
 mod storms;
 #[cfg(any(debug_assertions, feature = "failpoints"))]
 mod watch;

@@ -193,3 +193,22 @@ async fn ids_at_the_end_of_a_millisecond_are_followed_by_the_next() {
         assert_eq!((trimmed.left, trimmed.length), (1, left), "behind {served:?}");
     }
 }
+
+#[actix_rt::test]
+async fn what_leaves_before_a_follower_had_it_is_counted_for_that_one() {
+    let (world, lease) = with_lines(500).await;
+    let unit = world.unit("parser");
+    let parser = Lease::acquire(&world.store, &world.link, &unit, Mail::Follow("lines"), None, &Fate::Clean).await;
+    let parser = parser.expect("free");
+    parser.deliver_at_most(120, 1 << 20);
+    let delivery = parser.claim().await.expect("a delivery");
+    assert_eq!(delivery.entries.len(), 120, "its own bound");
+    let ack = Ack::Through { last: delivery.entries[119].id, count: 120 };
+    assert_eq!(parser.commit(&Commit { ack, ..Commit::default() }).await, Ok(Committed::Now));
+    let readers = std::slice::from_ref(&unit);
+    trim(&lease, Keep::Newest, 400, readers).await;
+    assert_eq!(world.store.missed(&world.link, &unit, "lines").await, Ok(0), "it had all of these");
+    let trimmed = trim(&lease, Keep::Newest, 300, readers).await;
+    assert_eq!(world.store.missed(&world.link, &unit, "lines").await, Ok(80));
+    assert_eq!(trimmed.dropped, Dropped { all: 200, unread: 80 });
+}

@@ -54,11 +54,30 @@ pub struct FollowArgs {
     /// Acknowledge nothing: the group's next run prints the same lines again
     #[arg(long, requires = "group")]
     no_ack: bool,
+    /// The events that lines became, in place of the lines: [logs.NAME.parse]
+    #[arg(long, conflicts_with = "unparsed")]
+    events: bool,
+    /// The lines that became no event, with --json each with its reason
+    #[arg(long)]
+    unparsed: bool,
 }
 
 impl FollowArgs {
     pub(super) fn which(&self) -> &Which {
         &self.which
+    }
+
+    /// The output that is read.
+    fn output(&self, chosen: &Chosen) -> Result<String, Exit> {
+        if !self.events && !self.unparsed {
+            return Ok(LINES.to_owned());
+        }
+        let parse = chosen.section.parse.as_ref();
+        let output = parse.map(|parse| if self.events { &parse.events } else { &parse.unparsed });
+        output.cloned().ok_or_else(|| {
+            let name = &chosen.pipeline.name;
+            Exit::usage(&format!("lines of logs.{name} do not become events; add a table [logs.{name}.parse]"))
+        })
     }
 
     fn begin(&self) -> Result<Origin, Exit> {
@@ -146,6 +165,7 @@ struct Follower<'a> {
     chosen: &'a Chosen,
     args: &'a FollowArgs,
     begin: Origin,
+    output: String,
     levels: BTreeSet<&'a str>,
     source: Source,
     paths: Paths,
@@ -180,6 +200,7 @@ impl<'a> Follower<'a> {
             chosen,
             args,
             begin,
+            output: args.output(chosen)?,
             levels: args.level.iter().map(String::as_str).collect(),
             source,
             paths: Paths::default(),
@@ -278,7 +299,7 @@ impl<'a> Follower<'a> {
     /// After an outage a stream may end before what was read of it: what is appended there now would be passed over.
     async fn look_back(&mut self) {
         let Source::Stream(Some(after)) = &mut self.source else { return };
-        let facts = self.desk.store.output_facts(&self.desk.link, &self.chosen.pipeline, LINES).await;
+        let facts = self.desk.store.output_facts(&self.desk.link, &self.chosen.pipeline, &self.output).await;
         let last = facts.ok().flatten().map_or(EntryId::ZERO, |facts| facts.last);
         if last < *after {
             complain(&format!("redis has lost lines that were printed: it goes on behind {last}, before {after}"));
@@ -291,10 +312,10 @@ impl<'a> Follower<'a> {
         if let (Source::Unjoined, Some(group)) = (&self.source, &self.args.group) {
             let begin = if self.begin == Origin::Now { Begin::Now } else { Begin::Oldest };
             let names = (group.as_str(), self.args.consumer.as_str());
-            self.source = Source::Group(store.join(&self.bell, pipeline, LINES, names, begin).await?);
+            self.source = Source::Group(store.join(&self.bell, pipeline, &self.output, names, begin).await?);
         }
         if let Source::Stream(None) = &self.source {
-            let facts = store.output_facts(&self.desk.link, pipeline, LINES).await?;
+            let facts = store.output_facts(&self.desk.link, pipeline, &self.output).await?;
             self.source = Source::Stream(Some(facts.map_or(EntryId::ZERO, |facts| facts.last)));
         }
         if std::mem::take(&mut self.was_full) {
@@ -304,7 +325,7 @@ impl<'a> Follower<'a> {
             Source::Group(group) => group.next(self.page).await?,
             Source::Stream(after) => {
                 let from = after.unwrap_or(EntryId::ZERO);
-                let entries = store.tail(&self.bell, pipeline, LINES, from, self.page).await?;
+                let entries = store.tail(&self.bell, pipeline, &self.output, from, self.page).await?;
                 *after = entries.last().map(|entry| entry.id).or(*after);
                 entries
             }
@@ -318,7 +339,7 @@ impl<'a> Follower<'a> {
 
     /// Behind a full page there may be lines that left the stream before they were read.
     async fn look_for_a_hole(&self) -> Result<(), StoreError> {
-        let facts = self.desk.store.output_facts(&self.desk.link, &self.chosen.pipeline, LINES).await?;
+        let facts = self.desk.store.output_facts(&self.desk.link, &self.chosen.pipeline, &self.output).await?;
         if let Some(first) = facts.and_then(|facts| facts.first).filter(|first| *first > self.last) {
             let last = self.last;
             complain(&format!(
@@ -346,7 +367,7 @@ impl<'a> Follower<'a> {
             if !is_meant || !(self.levels.is_empty() || self.levels.contains(print::level(entry))) {
                 continue;
             }
-            let shown = Shown { entry, path, id };
+            let shown = Shown { entry, path, id, is_event: self.args.events };
             match (self.desk.json, is_terminal) {
                 (true, _) => shown.json(&mut out),
                 (false, true) => shown.terminal(Paint::stdout().is_on(), &mut out),

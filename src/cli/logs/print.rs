@@ -19,6 +19,8 @@ pub(super) struct Shown<'a> {
     pub id: Option<LineId>,
     /// Where its file was last seen, if that is known and was asked for.
     pub path: Option<&'a Path>,
+    /// Its text is an event.
+    pub is_event: bool,
 }
 
 /// The level of an entry; empty where there is none.
@@ -32,7 +34,14 @@ struct Document<'a> {
     id: Option<String>,
     file: Option<String>,
     level: &'a str,
-    line: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    line: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    event: Option<serde_json::Value>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reason: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    why: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     part: Option<&'a str>,
     #[serde(skip_serializing_if = "std::ops::Not::not")]
@@ -51,12 +60,16 @@ impl Shown<'_> {
             Ok(text) => text.to_owned(),
             Err(_) => base64::Engine::encode(&base64::engine::general_purpose::STANDARD, self.bytes()),
         };
+        let event = self.is_event.then(|| serde_json::from_slice(self.bytes()).ok()).flatten();
         let document = Document {
             entry: self.entry.id.to_string(),
             id: self.id.as_ref().map(ToString::to_string),
             file: self.path.map(|path| path.display().to_string()),
             level: level(self.entry),
-            line,
+            line: Some(line).filter(|_| event.is_none()),
+            event,
+            reason: self.entry.text("r"),
+            why: self.entry.text("w"),
             part: self.entry.field("p").and_then(|part| std::str::from_utf8(part).ok()),
             base64: text.is_err(),
         };
@@ -105,7 +118,7 @@ mod tests {
     fn printed(entry: &Entry, how: impl Fn(&Shown<'_>, &mut Vec<u8>)) -> String {
         let id = entry.text("i").and_then(|id| id.parse().ok());
         let mut out = Vec::new();
-        how(&Shown { entry, id, path: Some(Path::new("/l/a.log")) }, &mut out);
+        how(&Shown { entry, id, path: Some(Path::new("/l/a.log")), is_event: false }, &mut out);
         String::from_utf8(out).expect("text")
     }
 

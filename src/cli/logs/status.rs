@@ -6,7 +6,7 @@ use super::{Chosen, Desk, Exit};
 use crate::cli::output::{self, Paint, Side, Table};
 use crate::cli::words::{age, bytes, count, grouped, maybe_age, plain};
 use crate::config::Keep;
-use crate::http::logs::{self, FileSeen, LogsSeen, WatcherSeen};
+use crate::http::logs::{self, FileSeen, LogsSeen, ParserSeen, WatcherSeen};
 use crate::store::StoreError;
 use crate::store::output::{GroupFacts, OutputFacts};
 use crate::store::status::server_ms;
@@ -71,6 +71,7 @@ fn to_json(chosen: &Chosen, seen: &LogsSeen, all: bool, time_ms: u64) -> Value {
         "behind": seen.files.iter().map(|file| file.behind).sum::<u64>(),
         "files": files, "more": seen.files.len() - files.len(), "whole": !seen.has_more,
         "stream": stream,
+        "parser": seen.parser,
     })
 }
 
@@ -82,6 +83,7 @@ fn text(chosen: &Chosen, seen: &LogsSeen, all: bool, paint: Paint, time_ms: u64)
     let mut text = format!("{}\n", chosen.pipeline);
     text.push_str(&files(seen, all, paint));
     text.push_str(&stream(chosen, seen.stream.as_ref(), paint, time_ms));
+    text.push_str(&seen.parser.as_ref().map_or_else(String::new, |parser| parsed(parser, paint)));
     for watcher in &seen.watchers {
         text.push_str(&trouble(chosen, watcher, paint));
     }
@@ -148,6 +150,29 @@ fn stream(chosen: &Chosen, stream: Option<&OutputFacts>, paint: Paint, time_ms: 
         text.push_str(&groups(&stream.groups));
     }
     text
+}
+
+/// What became of the lines.
+fn parsed(parser: &ParserSeen, paint: Paint) -> String {
+    let reasons: Vec<String> =
+        parser.reasons.iter().map(|(reason, n)| format!("{} {}", plain(reason), grouped(*n))).collect();
+    let reasons = if reasons.is_empty() { String::new() } else { format!(" ({})", reasons.join(", ")) };
+    let bad = |n: u64| if n > 0 { paint.yellow(&grouped(n)) } else { "0".to_owned() };
+    format!(
+        "parser: {} events, {} unparsed{reasons}; {} lines behind, {} missed; streams hold {} and {}, {} dropped unread\n{}",
+        grouped(parser.events),
+        bad(parser.unparsed),
+        grouped(parser.lag),
+        bad(parser.missed),
+        grouped(parser.held[0]),
+        grouped(parser.held[1]),
+        bad(parser.dropped.iter().sum()),
+        if parser.runs {
+            String::new()
+        } else {
+            format!("{}: no living node runs it\n", paint.red(&plain(&parser.unit)))
+        },
+    )
 }
 
 fn groups(groups: &[GroupFacts]) -> String {
