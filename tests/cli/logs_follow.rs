@@ -52,6 +52,24 @@ impl Follower {
     }
 }
 
+#[test]
+fn events_and_unparsed_lines_are_followed_like_lines() {
+    let (_redis, workspace) = logs("[logs.web.parse]\npreset = \"json\"\n");
+    append(&workspace, "a.log", &[r#"{"level":"error","msg":"one"}"#, "no event"]);
+    let _node = workspace.started("n", &[]);
+    let mut events = Follower::start(&workspace, &["--events", "--from", "beginning", "--json"]);
+    let event: Value = serde_json::from_str(&events.line()).expect("JSON");
+    let summary = &event["event"]["security_result"][0]["summary"];
+    assert_eq!((&event["level"], summary), (&json!("ERROR"), &json!("one")));
+    assert!(event.get("line").is_none() && event["file"].is_string(), "{event}");
+    let mut unparsed = Follower::start(&workspace, &["--unparsed", "--group", "g", "--json"]);
+    let line: Value = serde_json::from_str(&unparsed.line()).expect("JSON");
+    assert_eq!((&line["line"], &line["reason"]), (&json!("no event"), &json!("not_json")));
+    assert!(line["why"].is_string(), "{line}");
+    assert_eq!(events.end(Signal::TERM).0, Some(0));
+    assert_eq!(unparsed.end(Signal::TERM).0, Some(0));
+}
+
 fn sorted(mut lines: Vec<String>) -> Vec<String> {
     lines.sort();
     lines

@@ -14,6 +14,7 @@ mod http;
 mod letters;
 mod logs;
 mod logs_follow;
+mod logs_parse;
 mod logs_verify;
 mod mailboxes;
 mod manual;
