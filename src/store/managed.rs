@@ -146,6 +146,10 @@ impl Managed {
         let password = self.password()?;
         let config = self.write_config(port, &password)?;
         let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+        let cut = super::aof::mend(&self.folder).map_err(|e| format!("cannot mend {}: {e}", self.folder.display()))?;
+        if cut > 0 {
+            tracing::warn!(bytes = cut, folder = %self.folder.display(), "redis died within a transaction; it is taken back");
+        }
         // Before the server lives: if this process dies in between, the others find the server, or none holds the lock.
         self.replace("address", &format!("{address}\n"))?;
         let log = self.private_file("server.log", true)?;

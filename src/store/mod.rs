@@ -31,6 +31,7 @@
 //! What a crash before or after each call means stands at the call. The protocol is argued in `docs/protocol.md`
 //! and searched exhaustively in `tests/model/`.
 
+mod aof;
 pub mod beat;
 pub mod checkpoint;
 pub mod dead;

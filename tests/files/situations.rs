@@ -135,7 +135,11 @@ fn tiny_files_are_read_at_once() {
     world.append("b.log", "\n");
     world.append("empty.log", "");
     world.read();
-    assert_eq!(world.news(), "x|");
+    // Of several files whichever comes first.
+    let mut lines = world.texts();
+    lines.sort();
+    assert_eq!(lines, ["", "x"]);
+    world.lines.clear();
     world.restart();
     world.append("a.log", "y\n");
     world.append("empty.log", "z\n");
@@ -183,7 +187,7 @@ fn a_file_that_is_packed_beside_itself_and_truncated_gives_its_tail_from_there()
 
 #[test]
 fn rotated_while_stopped_is_found_under_its_new_name() {
-    for to in ["a.log.1", "a.log-20260131", "a-1.log", "some-other-name"] {
+    for to in ["a.log.1", "a.log-20260131", "a-1.log", "a.log.old-1", "some-other-name"] {
         let mut world = World::new(&["a.log"]);
         world.append("a.log", "1\n");
         world.read();

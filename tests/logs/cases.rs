@@ -354,7 +354,7 @@ impl Case {
     }
 
     /// Entries that must come without anything more being written; torn lines come later.
-    fn certain(&self) -> u64 {
+    pub fn certain(&self) -> u64 {
         oracle::count(&self.writer.lives, self.limit) as u64
     }
 

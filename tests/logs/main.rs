@@ -19,4 +19,5 @@ mod parse;
 mod storms;
 #[cfg(any(debug_assertions, feature = "failpoints"))]
 mod watch;
+mod whole;
 mod writer;

@@ -225,3 +225,30 @@ async fn a_fixed_port_that_another_server_has_is_told() {
     assert!(error.contains("redis.managed_port") && error.contains(&other.port.to_string()), "{error}");
     assert_eq!(data.one_shot().is_running(), Ok(false));
 }
+
+/// The end of the file is cut inside a transaction, as by a crash. Redis 7.0 alone would run its beginning at the start
+/// after the next.
+#[actix_rt::test]
+async fn a_transaction_that_a_crash_has_cut_is_taken_back_whole() {
+    let data = Data::new();
+    let node = data.node();
+    wait::until_true("a server", || node.locate().is_ok()).await;
+    let first = link(&node);
+    set(&first, "before").await;
+    data.kill_server().await;
+    let files = fs::read_dir(data.folder().join("appendonlydir")).expect("its folder").flatten();
+    let file =
+        files.map(|file| file.path()).find(|path| path.to_string_lossy().ends_with(".incr.aof")).expect("a file");
+    let torn = "*1\r\n$5\r\nMULTI\r\n*3\r\n$3\r\nSET\r\n$3\r\nkey\r\n$6\r\norphan\r\n*3\r\n$3\r\nSET\r\n$3\r\nke";
+    let mut bytes = fs::read(&file).expect("the file");
+    bytes.extend_from_slice(torn.as_bytes());
+    fs::write(&file, bytes).expect("written");
+    // The first start appends behind the cut; the second reads what it appended.
+    for round in 0..3 {
+        assert_eq!(get(&first).await, text("before"), "start {round}");
+        let mut cmd = redis::cmd("SET");
+        cmd.arg("other").arg(round);
+        first.call("SET", &cmd).await.expect("set");
+        data.kill_server().await;
+    }
+}

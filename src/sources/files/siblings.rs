@@ -22,8 +22,8 @@ pub(super) struct Candidate {
     pub is_rotated: bool,
 }
 
-/// Whether `other` is a name that rotation gives to the file `name` in the same folder: a number, a date or `old` in it,
-/// packed or not (`a.log.1`, `a.log-20240131.gz`, `a-2024-01-31.log`, `a.1.log`, `a.log.old`).
+/// Whether `other` is a name that rotation gives to the file `name` in the same folder: a number, a date or a word like
+/// `old` in it, packed or not (`a.log.1`, `a.log-20240131.gz`, `a-2024-01-31.log`, `a.1.log`, `a.log.old`, `a.log.old-3`).
 pub(super) fn is_rotated_name(name: &OsStr, other: &OsStr) -> bool {
     let (name, other) = (name.as_bytes(), other.as_bytes());
     let behind = |stem: &[u8]| other.strip_prefix(stem).is_some_and(is_rotation);
@@ -33,10 +33,12 @@ pub(super) fn is_rotated_name(name: &OsStr, other: &OsStr) -> bool {
 
 fn is_rotation(rest: &[u8]) -> bool {
     let Some((separator, rest)) = rest.split_first() else { return false };
-    let is_word = |word: &[u8]| rest == word || rest.strip_prefix(word).is_some_and(|more| more.first() == Some(&b'.'));
+    let is_numbered = |more: &[u8]| matches!(more, [b'-' | b'_', digit, ..] if digit.is_ascii_digit());
+    let ends = |more: &[u8]| more.is_empty() || more[0] == b'.' || is_numbered(more);
+    let is_word = |word: &[u8]| rest.strip_prefix(word).is_some_and(ends);
     matches!(separator, b'.' | b'-' | b'_' | b'~' | b'@')
         && (rest.first().is_some_and(u8::is_ascii_digit)
-            || [&b"old"[..], b"prev", b"last", b"bak", b"gz", b"zst"].into_iter().any(is_word))
+            || [&b"old"[..], b"copy", b"prev", b"last", b"bak", b"gz", b"zst"].into_iter().any(is_word))
 }
 
 /// The name that a rotated file had before, if `is_followed` knows one: the shortest of which rotation gives this one.
@@ -67,13 +69,15 @@ pub(super) fn is_being_packed(path: &Path, home: &Path) -> bool {
         && fs::symlink_metadata(plain).is_ok_and(|meta| meta.is_file())
 }
 
-/// What a rotated name says of its age, older first: small numbers count backwards, dates forwards.
+/// What a rotated name says of its age, older first: small numbers count backwards, dates and numbers behind a word
+/// (`old-3`) forwards.
 fn age_of(name: &OsStr, other: &OsStr) -> i64 {
     let common = name.as_bytes().iter().zip(other.as_bytes()).take_while(|(a, b)| a == b).count();
-    let digits =
-        other.as_bytes()[common..].iter().skip_while(|b| !b.is_ascii_digit()).take_while(|b| b.is_ascii_digit());
+    let rest = &other.as_bytes()[common..];
+    let digits = rest.iter().skip_while(|b| !b.is_ascii_digit()).take_while(|b| b.is_ascii_digit());
     let number = digits.take(15).fold(0_i64, |number, digit| number * 10 + i64::from(digit - b'0'));
-    if number < 10_000 { -number } else { number }
+    let is_behind_a_word = rest.iter().take_while(|b| !b.is_ascii_digit()).any(u8::is_ascii_alphabetic);
+    if number < 10_000 && !is_behind_a_word { -number } else { number }
 }
 
 /// Whether the extension still stands in the name.
@@ -169,21 +173,43 @@ mod tests {
             "app-2024-01-31.log.gz",
             "app.log.gz",
             "app.log_3",
+            "app.log.old-3",
+            "app.log.old-3.gz",
+            "app.log.copy-12",
+            "app.log.bak_1.zst",
         ] {
             assert!(is("app.log", other), "{other}");
         }
-        for other in
-            ["app.log", "app.logs", "app-error.log", "app.log.audit", "app1.log", "bapp.log.1", "app.1.txt", "app"]
-        {
+        for other in [
+            "app.log",
+            "app.logs",
+            "app-error.log",
+            "app.log.audit",
+            "app1.log",
+            "bapp.log.1",
+            "app.1.txt",
+            "app",
+            "app.log.old-man",
+            "app.log.copying",
+        ] {
             assert!(!is("app.log", other), "{other}");
         }
         let home = |path: &str| home_of(Path::new(path), |home| home == Path::new("/l/app.log"));
-        for path in
-            ["/l/app.log.1", "/l/app.log.1.gz", "/l/app-20240131.log", "/l/app.1.log.zst", "/l/app.log-2024-01-31"]
-        {
+        for path in [
+            "/l/app.log.old-3",
+            "/l/app.log.copy-3.gz",
+            "/l/app.log.1",
+            "/l/app.log.1.gz",
+            "/l/app-20240131.log",
+            "/l/app.1.log.zst",
+            "/l/app.log-2024-01-31",
+        ] {
             assert_eq!(home(path), Some("/l/app.log".into()), "{path}");
         }
         assert_eq!((home("/l/app.log"), home("/l/other.log.1"), home("/m/app.log.1")), (None, None, None));
         assert!(is("syslog", "syslog.1") && !is("syslog", "syslog-ng"));
+        let age = |other: &str| age_of(OsStr::new("app.log"), OsStr::new(other));
+        assert!(age("app.log.2") < age("app.log.1") && age("app.log.old-1") < age("app.log.old-2"));
+        assert!(age("app.log-20240131") < age("app.log-20240201") && age("app.log.copy-9") < age("app.log.copy-10"));
     }
 }
