@@ -41,6 +41,7 @@ pub enum CheckpointCommand {
     /// Send the source of a pipeline back: what lies above the position is done again
     #[command(after_help = "Examples:\n  gapless checkpoint rewind blocks.mainnet/collector --by 1000\n  \
         gapless checkpoint rewind blocks.mainnet/collector --to 18000000 --yes\n  \
+        gapless checkpoint rewind logs.web/log_watcher@web-3 --by 10000\n  \
         gapless checkpoint rewind selftest.main/feeder --sample 412\n\n\
         Says first what is done again and what cannot be. The fencing token rises, so that the holder begins again from \
         there; its mailbox offset stays. Ends with 2 for a unit that has no place in a source.")]

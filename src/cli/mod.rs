@@ -8,6 +8,7 @@ mod demo;
 mod desk;
 pub mod doctor;
 pub mod exit;
+mod handles;
 mod logs;
 pub mod mailbox;
 mod manual;
@@ -134,15 +135,16 @@ enum Configured {
         when the mailbox is full.")]
     Send(send::SendArgs),
     /// Ask the source of a pipeline nothing more, until it is resumed
-    #[command(after_help = "Example:\n  gapless pause blocks.mainnet\n\n\
+    #[command(after_help = "Examples:\n  gapless pause blocks.mainnet\n  gapless pause logs.web\n\n\
         The same as: gapless send blocks.mainnet/collector pause '{}'. It stays paused whatever happens to the nodes; \
-        gapless status says since when. Gaps that are known go on being filled.")]
+        gapless status says since when. Of blocks, gaps that are known go on being filled. Of logs, files are held open \
+        through rotations, and read when it goes on.")]
     Pause(source::SourceArgs),
     /// Let a paused pipeline go on
-    #[command(after_help = "Example:\n  gapless resume blocks.mainnet")]
+    #[command(after_help = "Examples:\n  gapless resume blocks.mainnet\n  gapless resume logs.web")]
     Resume(source::SourceArgs),
     /// Look at the source of a pipeline now
-    #[command(after_help = "Example:\n  gapless rescan blocks.mainnet")]
+    #[command(after_help = "Examples:\n  gapless rescan blocks.mainnet\n  gapless rescan logs.web")]
     Rescan(source::SourceArgs),
     /// What a chain's store holds and lacks, and whether it is whole
     #[command(subcommand)]

@@ -19,6 +19,7 @@ use crate::supervisor::{self, Ended, SupervisorOptions, claim, wiring};
 use crate::telemetry::metrics::Metrics;
 
 use super::exit::Exit;
+use super::handles;
 use super::signals::Signals;
 
 /// How long a node that could not start waits for Redis to take its word back.
@@ -43,6 +44,7 @@ pub fn run(settings: Settings, options: &RunOptions) -> Exit {
         return Exit::usage(&report.to_string());
     }
     std::panic::set_hook(Box::new(log_panic));
+    handles::raise(&settings);
     actix_rt::System::new().block_on(live(settings, only, options.accept_data_loss))
 }
 

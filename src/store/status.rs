@@ -18,6 +18,14 @@ pub async fn server_ms(link: &Link) -> Result<u64, StoreError> {
     Ok(seconds.saturating_mul(1000).saturating_add(micros / 1000))
 }
 
+/// Whether the append-only file has everything that was answered, as far as the process goes: `kill -9` of the server takes
+/// nothing of it. A write waits there while a sync of the disk is under way.
+pub async fn is_written(link: &Link) -> Result<bool, StoreError> {
+    let info = reply::text("INFO", link.call("INFO", redis::cmd("INFO").arg("persistence")).await?)?;
+    let waits = info.lines().find_map(|line| line.strip_prefix("aof_buffer_length:"));
+    Ok(waits.is_none_or(|bytes| bytes.trim() == "0"))
+}
+
 /// One round trip.
 pub async fn round_trip(link: &Link) -> Result<Duration, StoreError> {
     let started = Instant::now();

@@ -13,6 +13,7 @@ mod gives_up;
 mod http;
 mod letters;
 mod logs;
+mod logs_doors;
 mod logs_follow;
 mod logs_parse;
 mod logs_verify;

@@ -35,12 +35,19 @@ fn the_printed_user_is_enough_for_every_pipeline_and_command() {
         &redis,
         &format!(
             "[selftest.main]\nactors = 2\nmessages = 2000\n[blocks.main]\nendpoints = [\"{}\"]\nstart = 0\n\
-             store = \"store\"\nconfirmations = 10\npoll_ms = 100\nseed_view = true\n",
+             store = \"store\"\nconfirmations = 10\npoll_ms = 100\nseed_view = true\n\
+             [logs.web]\npaths = [\"*.txt\"]\nchannel_prefix = \"tap:\"\n",
             sim.url
         ),
     ));
+    std::fs::write(workspace.path().join("a.txt"), "INFO one\nWARN two\n").expect("a log file");
     make_user(&redis, &workspace, "");
+    let mut listener = redis.connection();
+    let mut listener = listener.as_pubsub();
+    listener.psubscribe("tap:*").expect("a subscription");
     let mut node = workspace.started("a", &[]);
+    let told: String = listener.get_message().and_then(|told| told.get_payload()).expect("a line");
+    assert_eq!(told, "INFO one");
     eventually(&workspace, "all blocks", &["blocks", "status"], |status| status["pipelines"][0]["held"] == HEAD + 1);
     let outputs = || [0, 1].map(|n| redis.command(&["XLEN", &format!("t:{{selftest.main}}:out:tally_{n}")]));
     super::poll("all messages", || (outputs() == [redis::Value::Int(2000), redis::Value::Int(2000)]).then_some(()));
@@ -54,6 +61,8 @@ fn the_printed_user_is_enough_for_every_pipeline_and_command() {
         &["send", "selftest.main/tally_0", "number", "{\"n\":2001}"],
         &["blocks", "gaps"],
         &["blocks", "verify"],
+        &["logs", "status"],
+        &["logs", "verify"],
     ] {
         let done = workspace.run(args);
         assert_eq!(done.code, 0, "{args:?}: {done:?}");
@@ -99,6 +108,18 @@ fn doctor_names_each_right_that_lacks() {
     }
     let keys: Vec<String> = redis::from_redis_value(redis.command(&["KEYS", "*doctor*"])).expect("keys");
     assert_eq!(keys, Vec::<String>::new(), "the trial leaves nothing behind");
+}
+
+#[test]
+fn doctor_names_the_channels_of_log_lines_that_lack() {
+    let redis = RedisServer::start();
+    let workspace = Workspace::new(&as_node(&redis, "[logs.web]\npaths = [\"*.txt\"]\nchannel_prefix = \"tap:\"\n"));
+    make_user(&redis, &workspace, "resetchannels &t:* +acl|whoami");
+    let doctor = workspace.run(&["doctor"]);
+    assert_eq!(doctor.code, 1, "{doctor:?}");
+    assert!(doctor.out.contains("node lacks &tap:*"), "{}", doctor.out);
+    make_user(&redis, &workspace, "");
+    assert_eq!(workspace.run(&["doctor"]).code, 0);
 }
 
 #[test]

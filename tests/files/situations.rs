@@ -59,6 +59,52 @@ fn rename_within_the_patterns_is_the_same_file() {
 }
 
 #[test]
+fn a_copy_of_what_was_truncated_in_the_very_moment_of_a_look_is_not_read_again() {
+    for patterns in ["a.log*", "*"] {
+        let mut world = World::new(&[patterns]);
+        world.append("a.log", "1\n2\n");
+        world.age("a.log", 5);
+        world.read();
+        assert_eq!(world.news(), "1|2");
+        let time = fs::metadata(world.path("a.log")).and_then(|meta| meta.modified()).expect("a time");
+        world.copy("a.log", "a.log.1");
+        world.truncate("a.log");
+        world.append("a.log", "3\n4\n");
+        // The look that finds the copy sees nothing new of the original.
+        let file = fs::File::options().write(true).open(world.path("a.log"));
+        file.and_then(|file| file.set_modified(time)).expect("the same time");
+        world.read();
+        assert_eq!(world.news(), "", "{patterns}");
+        world.append("a.log", "5\n");
+        world.read();
+        world.settle();
+        assert_eq!(world.news(), "3|4|5", "{patterns}");
+    }
+}
+
+#[test]
+fn a_followed_file_whose_name_looks_like_a_rotated_one_of_another_is_not_over() {
+    for name in ["a-2.log", "a-8080.log", "a.2.log"] {
+        let mut world = World::new(&["*.log"]);
+        world.append("a.log", "1\n");
+        world.read();
+        assert_eq!(world.news(), "1");
+        world.append(name, "2\nhal");
+        world.append("a.log", "3\n");
+        world.read();
+        let news = world.news();
+        assert_eq!(news.split('|').collect::<BTreeSet<_>>(), BTreeSet::from(["2", "3"]), "{name}");
+        world.settle();
+        world.restart();
+        world.settle();
+        assert_eq!(world.news(), "", "{name}: its last line is not ended yet");
+        world.append(name, "f\n");
+        world.settle();
+        assert_eq!(world.news(), "half", "{name}");
+    }
+}
+
+#[test]
 fn copytruncate_is_seen_at_once_and_the_tail_is_read_from_the_copy() {
     for (patterns, copy) in [("a.log", "a.log.1"), ("a.log*", "a.log.1"), ("a.log", "a-20260131.log")] {
         let mut world = World::new(&[patterns]);

@@ -94,7 +94,7 @@ fn a_full_disk_is_waited_out() {
 #[test]
 fn the_demo_ends_with_its_table_and_nothing_missing() {
     let space = crate::support::node::Workspace::new("");
-    let done = space.run(&["demo", "--seconds", "6", "--dir", "work"]);
+    let done = space.run(&["demo", "--pipeline", "blocks", "--seconds", "6", "--dir", "work"]);
     assert_eq!(done.code, 0, "{}\n{}", done.out, done.err);
     for row in ["missing", "altered or mismatched", "doubled", "without digest", "parked"] {
         let line = done.out.lines().find(|line| line.trim_start().starts_with(row));
@@ -104,4 +104,25 @@ fn the_demo_ends_with_its_table_and_nothing_missing() {
     assert!(done.out.trim_end().ends_with("nothing is missing"), "{}", done.out);
     let kills = done.out.lines().find(|line| line.contains("node kills survived")).expect("a row");
     assert!(!kills.trim().ends_with(" 0"), "no node was killed: {kills}");
+}
+
+#[test]
+fn the_demo_of_logs_ends_with_its_table_and_no_line_missing() {
+    let space = crate::support::node::Workspace::new("");
+    let done = space.run(&["demo", "--pipeline", "logs", "--seconds", "6", "--dir", "work"]);
+    assert_eq!(done.code, 0, "{}\n{}", done.out, done.err);
+    let row = |name: &str| {
+        let line = done.out.lines().find(|line| line.trim_start().starts_with(name));
+        let line = line.unwrap_or_else(|| panic!("no row `{name}` in {}", done.out)).trim_start();
+        let number = line[name.len()..].split_whitespace().next().expect("a number").replace(',', "");
+        number.parse::<u64>().expect("a number")
+    };
+    for name in ["missing", "doubled", "altered or foreign", "reordered"] {
+        assert_eq!(row(name), 0, "{}", done.out);
+    }
+    let truth =
+        std::fs::read_to_string(space.path().join("work/truth.jsonl")).expect("the list").lines().count() as u64;
+    assert_eq!((row("lines written"), row("in stream")), (truth, truth));
+    assert!(row("node kills survived") > 0 && row("rotations") > 0, "{}", done.out);
+    assert!(done.out.trim_end().ends_with("nothing is missing"), "{}", done.out);
 }

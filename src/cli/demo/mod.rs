@@ -3,6 +3,8 @@
 //! missing.
 
 mod audit;
+mod logs;
+mod logs_audit;
 mod nodes;
 mod servers;
 mod sync;
@@ -20,7 +22,7 @@ use rand::{Rng, SeedableRng};
 use super::desk::Desk;
 use super::exit::Exit;
 use super::output::say;
-use super::words::grouped;
+use super::words::{count, grouped};
 use crate::config::Settings;
 use crate::simulate::chain::{ChainPlan, Control, FaultPlan, serve};
 use nodes::Nodes;
@@ -36,18 +38,25 @@ const CATCH_UP: Duration = Duration::from_secs(30);
 /// Faults of the chain and of its endpoint, all the time. Reorgs are less deep than the confirmations.
 const CHAIN_FAULTS: &str = "reorg=20:3,outage=9s+2s,429=0.02,slow=0.01:300ms,null=0.05,error=0.01,malformed=0.005";
 
+/// Kinds of pipelines that can be shown, in their order.
+const KINDS: [&str; 3] = ["blocks", "logs", "sync"];
+/// The least time for which one is shown: a node is killed in it.
+const SECONDS_MIN: u64 = 5;
+
 /// Shows the whole on this machine.
-#[derive(Debug, Args)]
-#[command(
-    after_help = "Examples:\n  gapless demo --seconds 40 --nodes 3 --chaos\n  gapless demo --pipeline sync --chaos\n\n\
-    The chain reorganises, its endpoint fails, nodes are killed. Ends with 0 only if every block is held, whole, once, \
-    and equal to the chain computed from the seed, and what else is kept are blocks that a reorg replaced; else with 1.\n\n\
-    With --pipeline sync, streams are copied from one Redis to another; --chaos kills both too. Ends with 0 only if each \
-    entry that was written is on the target as it is, or was deleted before and is counted, and groups are the same."
-)]
+#[derive(Debug, Clone, Args)]
+#[command(after_help = "Examples:\n  gapless demo\n  gapless demo --pipeline blocks --nodes 3 --chaos\n  \
+    gapless demo --pipeline logs --seconds 60\n\n\
+    Each kind is shown in turn, with nodes and a Redis of its own, and nodes are killed. Ends with 0 only if all is well.\n\n\
+    blocks: the chain reorganises, its endpoint fails. All is well if every block is held, whole, once, and equal to the \
+    chain computed from the seed, and what else is kept are blocks that a reorg replaced.\n\n\
+    logs: files grow in bursts and are rotated in every style. All is well if each line that was written is in the stream \
+    once, as it is, in the order of its file.\n\n\
+    sync: streams are copied from one Redis to another; --chaos kills both too. All is well if each entry that was written \
+    is on the target as it is, or was deleted before and is counted, and groups are the same.")]
 pub struct DemoArgs {
-    /// How long the chain grows and nodes are killed
-    #[arg(long, default_value_t = 25, value_name = "N", value_parser = clap::value_parser!(u64).range(5..=3600))]
+    /// How long it all grows and nodes are killed; the pipelines share it, with 5 s each at the least
+    #[arg(long, default_value_t = 36, value_name = "N", value_parser = clap::value_parser!(u64).range(5..=3600))]
     seconds: u64,
     /// Node processes
     #[arg(long, default_value_t = 2, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=8))]
@@ -55,28 +64,51 @@ pub struct DemoArgs {
     /// Kill more often, and kill Redis too
     #[arg(long)]
     chaos: bool,
-    /// Seed of the chain and of the faults
+    /// Seed of the chain, the lines and the faults
     #[arg(long, default_value_t = 7, value_name = "N")]
     seed: u64,
-    /// Where it works; kept afterwards [default: a temporary folder, removed if all is well]
+    /// Where it works, of several kinds each in a folder of its own; kept [default: temporary folders, removed if all is well]
     #[arg(long, value_name = "DIR")]
     dir: Option<PathBuf>,
     /// Which pipeline to show
-    #[arg(long, default_value = "blocks", value_name = "KIND", value_parser = ["blocks", "sync"])]
+    #[arg(long, default_value = "all", value_name = "KIND", value_parser = ["all", "blocks", "logs", "sync"])]
     pipeline: String,
 }
 
-/// Runs it.
+/// Runs it. Everything is shown, whatever comes of the first; the worse code counts.
 pub fn run(args: &DemoArgs) -> Exit {
+    let all = shows(args);
     actix_rt::System::new().block_on(async {
-        let played = match args.pipeline.as_str() {
-            "sync" => sync::play(args).await,
-            _ => play(args).await,
-        };
-        match played {
-            Ok(exit) | Err(exit) => exit,
+        let mut end = Exit::good();
+        for (number, one) in all.iter().enumerate() {
+            if number > 0 {
+                say("");
+            }
+            let played = match one.pipeline.as_str() {
+                "logs" => logs::play(one).await,
+                "sync" => sync::play(one).await,
+                _ => play(one).await,
+            };
+            let (Ok(exit) | Err(exit)) = played;
+            end = end.worse(exit);
         }
+        end
     })
+}
+
+/// What is asked, a kind at a time.
+fn shows(args: &DemoArgs) -> Vec<DemoArgs> {
+    if args.pipeline != "all" {
+        return vec![args.clone()];
+    }
+    let seconds = (args.seconds / KINDS.len() as u64).max(SECONDS_MIN);
+    let one = |kind: &str| DemoArgs {
+        pipeline: kind.to_owned(),
+        seconds,
+        dir: args.dir.as_ref().map(|dir| dir.join(kind)),
+        ..args.clone()
+    };
+    KINDS.into_iter().map(one).collect()
 }
 
 async fn play(args: &DemoArgs) -> Result<Exit, Exit> {
@@ -141,7 +173,8 @@ async fn takeovers(desk: &Desk) -> Result<u64, Exit> {
 
 /// What is about to be seen.
 fn introduce(args: &DemoArgs, folder: &Path) {
-    say(&format!("demo {}: {} nodes follow a chain from seed {}", args.pipeline, args.nodes, args.seed));
+    let nodes = count(args.nodes as usize, "node follows", "nodes follow");
+    say(&format!("demo {}: {nodes} a chain from seed {}", args.pipeline, args.seed));
     say(&format!("chain:  {} blocks, then a new one every {} ms", grouped(PAST), BLOCK_TIME.as_millis()));
     say(&format!("faults: {CHAIN_FAULTS}"));
     say(&format!("work in {}", folder.display()));

@@ -1,6 +1,7 @@
 //! `gapless doctor`: tries everything that a node needs, and says what to do about what is wrong.
 
 mod fleet;
+mod logs;
 mod server;
 mod sources;
 mod sync;
@@ -86,6 +87,7 @@ pub fn run(settings: &Settings, args: &DoctorArgs, json: bool) -> Exit {
         server::check(settings, &mut findings).await;
         findings.checks.extend(sources::check(settings).await);
         findings.checks.extend(sync::check(settings).await);
+        findings.checks.extend(logs::check(settings));
         Ok(report(&findings, json))
     })
 }

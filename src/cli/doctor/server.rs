@@ -1,8 +1,9 @@
 //! What `doctor` asks Redis.
 
+use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
-use super::{Check, Findings, Verdict, fleet, policy};
+use super::{Check, Findings, Verdict, fleet, logs, policy};
 use crate::cli::exit::unreachable;
 use crate::cli::reach::Reach;
 use crate::cli::words::bytes;
@@ -61,6 +62,7 @@ pub(super) async fn check(settings: &Settings, findings: &mut Findings) {
     for pipeline in settings.pipelines() {
         findings.checks.extend(agreement(&reach, &pipeline).await);
     }
+    findings.checks.extend(logs::streams(&reach, &server).await);
 }
 
 /// Would a node with this configuration be let in beside those that live? Nothing to say before the first one.
@@ -211,7 +213,9 @@ pub(super) fn acl_line(settings: &Settings) -> String {
 fn outside(settings: &Settings) -> rights::Outside {
     let views = settings.blocks.values().filter_map(|section| section.seed_view.as_ref());
     let keys = views.flat_map(|view| [view.blocks_key.clone(), view.gaps_key.clone(), view::more(&view.gaps_key)]);
-    rights::Outside { keys: keys.collect(), channels: Vec::new() }
+    let channels: BTreeSet<String> =
+        settings.logs.values().filter_map(|section| section.channel_prefix.clone()).collect();
+    rights::Outside { keys: keys.collect(), channels: channels.into_iter().collect() }
 }
 
 async fn rights(reach: &Reach) -> Check {

@@ -42,6 +42,12 @@ pub(super) fn holds_all_of(original: &mut Tail, path: &Path) -> bool {
     compare().unwrap_or(false)
 }
 
+/// Whether an open file does not hold any more what was given of it.
+pub(super) fn began_anew(tail: &mut Tail) -> bool {
+    let Some(source) = &mut tail.source else { return false };
+    tail.cursor.offset > 0 && !tail.cursor.agrees_at_marker(source).unwrap_or(true)
+}
+
 /// Whether a file of this size holds the bytes of an open one, as far as its end shows.
 pub(super) fn holds_the_same(original: &mut Tail, path: &Path, size: u64) -> bool {
     let Some(source) = &mut original.source else { return false };

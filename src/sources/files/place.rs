@@ -5,10 +5,12 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use super::cursor::Cursor;
-use super::evidence::{agrees, holds_all_of, holds_the_same, is_more_than_a_line, known_end, may_hold, rank};
+use super::evidence::{
+    agrees, began_anew, holds_all_of, holds_the_same, is_more_than_a_line, known_end, may_hold, rank,
+};
 use super::globs::{Found, Inode, Seen};
 use super::notice::Notice;
-use super::siblings::{Candidate, Candidates, candidate, home_of, is_being_packed, is_packed};
+use super::siblings::{Candidate, Candidates, candidate, is_being_packed, is_packed};
 use super::source::Source;
 use super::tail::Tail;
 use super::tails::{Suspect, Tails};
@@ -240,11 +242,6 @@ impl Tails {
         last.into_iter().filter(|(home, (_, no))| wanted(home, no)).map(|(home, (_, no))| (home, no)).collect()
     }
 
-    /// The followed path that a path stands for: itself, or what it was called before it was rotated.
-    fn home(&self, path: &Path) -> PathBuf {
-        home_of(path, |home| self.paths.matches(home)).unwrap_or_else(|| path.to_owned())
-    }
-
     /// Begins the lives that a path had between the last one that is known and what stands there now: rotated files that
     /// nobody saw in their time, oldest first. The first of them waits for `behind`, each for the one before it. Returns
     /// the last one.
@@ -271,7 +268,11 @@ impl Tails {
                 fresh.remove(&one.inode);
                 continue;
             }
-            if !is_new || self.left_alone.get(&one.inode) == Some(&one.size) || self.exclude.matches(&one.path) {
+            if !is_new
+                || self.is_another(path, &one.path)
+                || self.left_alone.get(&one.inode) == Some(&one.size)
+                || self.exclude.matches(&one.path)
+            {
                 continue;
             }
             if self.may_be_a_copy(&one, now) {
@@ -477,7 +478,8 @@ impl Tails {
         let home = self.home(&one.path);
         let is_original = |tail: &Tail| tail.rotated.is_none() && tail.source.is_some() && tail.path == home;
         let original = self.tails.values_mut().find(|tail| is_original(tail) && tail.path != one.path);
-        let is_same = original.is_some_and(|tail| holds_the_same(tail, &one.path, size));
+        // Of an original that was truncated a moment ago, after it was looked at, it is what the next look will miss.
+        let is_same = original.is_some_and(|tail| holds_the_same(tail, &one.path, size) || began_anew(tail));
         let suspect = self.suspects.entry(inode).or_insert(Suspect { size, since: now });
         if suspect.size != size {
             *suspect = Suspect { size, since: now };

@@ -31,6 +31,20 @@ pub(super) fn is_rotated_name(name: &OsStr, other: &OsStr) -> bool {
     behind(name) || dot.is_some_and(|at| behind(&name[..at]) && mentions(&other[at..], &name[at..]))
 }
 
+/// Whether `other` may as well be another file that was called so by its writer: `app-2.log` beside `app.log`. Dates are not
+/// doubted.
+pub(super) fn is_doubtful(name: &OsStr, other: &OsStr) -> bool {
+    const DATE_DIGITS: usize = 6;
+    let (name, other) = (name.as_bytes(), other.as_bytes());
+    let Some(dot) = name.iter().rposition(|b| *b == b'.').filter(|at| *at > 0) else { return false };
+    if other.starts_with(name) {
+        return false;
+    }
+    let Some(rest) = other.strip_prefix(&name[..dot]) else { return false };
+    let between = memchr::memmem::find(rest, &name[dot..]).map_or(rest, |at| &rest[..at]);
+    between.iter().filter(|byte| byte.is_ascii_digit()).count() < DATE_DIGITS
+}
+
 fn is_rotation(rest: &[u8]) -> bool {
     let Some((separator, rest)) = rest.split_first() else { return false };
     let is_numbered = |more: &[u8]| matches!(more, [b'-' | b'_', digit, ..] if digit.is_ascii_digit());

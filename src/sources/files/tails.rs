@@ -10,6 +10,7 @@ use super::hints::Hints;
 use super::notice::{Notice, Notices};
 use super::options::{FilesOptions, Start};
 use super::report::{FileReport, FileState, FilesReport};
+use super::siblings::{home_of, is_doubtful};
 use super::source::Source;
 use super::split::Splitter;
 use super::tail::{Generations, Tail};
@@ -281,6 +282,18 @@ impl Tails {
             Start::End => true,
             Start::Since(seconds) => mtime < i128::from(seconds) * 1_000_000_000,
         }
+    }
+
+    /// The followed path that a path stands for: itself, or what it was called before it was rotated.
+    pub(super) fn home(&self, path: &Path) -> PathBuf {
+        let is_home = |home: &Path| self.paths.matches(home) && !self.is_another(home, path);
+        home_of(path, is_home).unwrap_or_else(|| path.to_owned())
+    }
+
+    /// Whether a path that rotation may have given is more likely a followed file of its own, since the patterns name it.
+    pub(super) fn is_another(&self, home: &Path, path: &Path) -> bool {
+        let (Some(name), Some(other)) = (home.file_name(), path.file_name()) else { return false };
+        is_doubtful(name, other) && self.paths.matches(path)
     }
 }
 
