@@ -8,7 +8,7 @@ use crate::cli::sync::rights::{lacking, needs};
 use crate::cli::words::{bytes, count, plain};
 use crate::config::{RedisEnd, Settings, SyncSettings};
 use crate::supervisor::wiring;
-use crate::wire::{Door, Line, Server, WireError};
+use crate::wire::{Door, Line, Reply, Request, Server, WireError};
 
 /// Longest wait for a connection of a check.
 const PATIENCE: Duration = Duration::from_secs(3);
@@ -109,6 +109,11 @@ async fn judge_end(
     let mut checks = vec![rights(line, title, section, side).await?];
     let facts = Facts::ask(line).await?;
     checks.extend(memory(title, &facts, side));
+    if side == Side::Source {
+        let reply = line.all(&Request::of(&[b"CONFIG", b"GET", b"notify-keyspace-events"])).await?;
+        let setting = reply.first().and_then(|reply| reply.list().get(1)).map(Reply::text);
+        checks.extend(events(title, section, setting.as_deref()));
+    }
     if side == Side::Target {
         checks.push(kept(title, &facts));
         checks.extend(waits(title, section, server, &facts));
@@ -210,6 +215,21 @@ fn memory(title: &str, facts: &Facts, side: Side) -> Option<Check> {
     Some(Check::good(&title, format!("{} used, {most}, {}", bytes(facts.used), facts.policy)))
 }
 
+/// Whether events of the source bring a look for streams forward; nothing rests on them.
+fn events(title: &str, section: &SyncSettings, setting: Option<&str>) -> Option<Check> {
+    let every = section.discover.filter(|_| section.discover_hints)?;
+    let title = format!("{title} events");
+    let looks = format!("new streams are found every {} s", every.as_secs());
+    let Some(setting) = setting else {
+        return Some(Check::good(&title, format!("{looks}; the user may not ask for notify-keyspace-events")));
+    };
+    let has = |letters: &str| setting.chars().any(|letter| letters.contains(letter));
+    Some(match has("KE") && has("tnA") {
+        true => Check::good(&title, "keyspace events are sent: new streams are found at once"),
+        false => Check::good(&title, format!("{looks}; at once with notify-keyspace-events Kt there")),
+    })
+}
+
 fn kept(title: &str, facts: &Facts) -> Check {
     let title = format!("{title} persistence");
     if facts.appends {
@@ -306,6 +326,21 @@ mod tests {
         assert_eq!(judge("maxmemory:110", Side::Source).map(|found| found.0), Some(Verdict::Good));
         assert_eq!(kept("t", &facts("aof_enabled:0")).verdict, Verdict::Warn);
         assert_eq!(kept("t", &facts("aof_enabled:1")).verdict, Verdict::Good);
+    }
+
+    #[test]
+    fn events_are_a_hint_and_never_a_fault() {
+        let judge =
+            |keys: &str, setting| events("t", &section(keys), setting).map(|check| (check.verdict, check.words));
+        let found = |words: &str| Some((Verdict::Good, words.to_owned()));
+        let looks = "new streams are found every 10 s";
+        assert_eq!(judge("", Some("Kt")), found("keyspace events are sent: new streams are found at once"));
+        assert_eq!(judge("", Some("AE")), judge("", Some("Kt")));
+        let without = found(&format!("{looks}; at once with notify-keyspace-events Kt there"));
+        assert_eq!((judge("", Some("")), judge("", Some("Kx"))), (without.clone(), without));
+        assert_eq!(judge("", None), found(&format!("{looks}; the user may not ask for notify-keyspace-events")));
+        assert_eq!(judge("discover_hints = false", Some("Kt")), None);
+        assert_eq!(judge("discover_seconds = 0\nstreams = [\"s\"]", Some("Kt")), None);
     }
 
     #[test]
