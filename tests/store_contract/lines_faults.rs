@@ -1,9 +1,6 @@
 //! Lines under faults: whatever is cut, lost, late, killed or taken back, the stream holds each line once, in order, and
 //! exactly the lines that the checkpoint says.
 
-use std::io::Write;
-use std::os::unix::process::CommandExt;
-use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -246,19 +243,6 @@ async fn lines_whose_script_was_refused_are_taken_back_by_their_holder() {
     assert_exact(&world, &lease).await;
 }
 
-/// Cuts the append-only file back to the last whole transaction, as whoever starts a server after a crash should. Redis
-/// 7.0 itself cuts it behind the last whole *command*: the transaction stays open in the file, and the start after the
-/// next one runs its beginning together with the transaction that follows.
-fn mend(server: &RedisServer) {
-    let manifest = server.folder().join("appendonlydir/appendonly.aof.manifest");
-    let mut check = Command::new("redis-server");
-    // The program is all of Redis's programs, by the name that it is called.
-    check.arg0("redis-check-aof").arg("--fix").arg(manifest).stdin(Stdio::piped()).stdout(Stdio::null());
-    let mut check = check.spawn().expect("redis-server, which make test installs");
-    check.stdin.take().expect("its input").write_all(b"y\n").expect("an answer");
-    assert!(check.wait().expect("its end").success(), "the append-only file cannot be mended");
-}
-
 #[actix_rt::test]
 async fn after_kill_9_of_redis_lines_and_checkpoint_agree() {
     let (mut world, proxy) = behind_proxy(Duration::from_secs(2)).await;
@@ -284,7 +268,6 @@ async fn after_kill_9_of_redis_lines_and_checkpoint_agree() {
             tokio::task::yield_now().await;
         }
         world.server.kill();
-        mend(&world.server);
         // Elsewhere: another test may have taken its port meanwhile.
         while !world.server.is_running() {
             world.server.port = free_port();
