@@ -114,7 +114,7 @@ fn logs(s: &mut Section<'_>) -> LogsSettings {
         files_max: s.size("files_max", 1..=100_000, ""),
         held_max: s.size("held_max", 1..=100_000, ""),
         line_bytes_max: s.size("line_bytes_max", 64..=1_048_576, " of bytes"),
-        batch_lines: s.size("batch_lines", 1..=10_000, ""),
+        batch_lines: s.size("batch_lines", 1..=5_000, ""),
         batch_bytes: s.size("batch_bytes", 1024..=4_194_304, " of bytes"),
         linger: s.millis("linger_ms", 0..=60_000),
         rotate_wait: s.millis("rotate_wait_ms", 0..=3_600_000),

@@ -155,19 +155,18 @@ impl Drop for RedisServer {
 /// What an operator does before the start after a crash. Redis 7.0 leaves a transaction open that the end of the file has
 /// cut: what is appended then becomes a part of it, and the start after the next runs its beginning after all.
 fn mend(folder: &Path) {
-    let names = std::fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path());
-    let parts = names.filter(|path| path.to_string_lossy().ends_with(".incr.aof"));
-    let Some(last) = parts.max_by_key(|path| (path.as_os_str().len(), path.clone())) else { return };
-    if std::fs::metadata(&last).is_ok_and(|meta| meta.len() == 0) {
+    // By the manifest: a part that has a line which begins with `file` is taken for one, and refused.
+    let manifest = folder.join("appendonly.aof.manifest");
+    if !manifest.exists() {
         return;
     }
     let mut check = Command::new("redis-check-aof");
-    let check = check.arg("--fix").arg(&last).stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null());
+    let check = check.arg("--fix").arg(&manifest).stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null());
     let mut check = check.spawn().expect("redis-check-aof, which comes with redis-server");
     // It asks before it cuts; about a file that is whole it does not ask.
     let _ = check.stdin.take().expect("a pipe").write_all(b"y\n");
     let status = check.wait().expect("its end");
-    assert!(status.success(), "redis-check-aof --fix {}: {status}", last.display());
+    assert!(status.success(), "redis-check-aof --fix {}: {status}", manifest.display());
 }
 
 /// A loopback port that was free a moment ago.
