@@ -142,6 +142,30 @@ fn a_copy_that_is_seen_before_the_truncation_is_no_new_file() {
 }
 
 #[test]
+fn the_copy_of_a_file_that_held_one_line_is_no_new_file() {
+    for (patterns, is_stopped) in [("a.log", false), ("a.log", true), ("a.log*", false), ("a.log*", true)] {
+        let mut world = World::new(&[patterns]);
+        world.append("a.log", "alone\n");
+        world.settle();
+        world.copy("a.log", "a.log.1");
+        if !is_stopped {
+            world.read();
+        }
+        world.truncate("a.log");
+        world.append("a.log", "2\n");
+        if is_stopped {
+            world.restart();
+        }
+        world.settle();
+        world.append("a.log", "3\n");
+        world.settle();
+        world.restart();
+        world.settle();
+        assert_eq!(world.news(), "alone|2|3", "{patterns}, stopped meanwhile: {is_stopped}");
+    }
+}
+
+#[test]
 fn truncated_and_regrown_past_the_offset_begins_anew() {
     let mut world = World::new(&["a.log"]);
     // The same first line, so that the head alone would not tell.

@@ -364,7 +364,7 @@ impl Tails {
             self.look_again_soon(now);
             return Adopted::Later;
         }
-        let head = head.as_slice();
+        let (head, taken) = (head.as_slice(), self.taken());
         let likely: Vec<u64> =
             self.tails.iter().filter(|(_, t)| t.may_be_held_by(one, head)).map(|(no, _)| *no).collect();
         for no in likely {
@@ -382,11 +382,15 @@ impl Tails {
                 continue;
             }
             let Some(tail) = self.tails.get(&no) else { continue };
-            let is_truncated = tail.is_truncated && self.home(&tail.path) == home;
+            let is_of_here = self.home(&tail.path) == home;
+            let is_truncated = tail.is_truncated && is_of_here;
+            // Its file holds another life now: it began anew in place, whether this node saw that or another one.
+            let began_anew = is_truncated || (is_of_here && taken.contains(&tail.inode));
             let Ok(mut source) = Source::open(&one.path) else { continue };
             let Some(from) = known_end(tail, &mut source, is_truncated).unwrap_or(None) else { continue };
-            // A header alone says little, unless it is all that a packed file holds.
-            let mut is_all = || source.packing().is_some() && source.end().is_ok_and(|end| end == from);
+            // A header alone says little, unless it is all that a packed file holds, or the copy of a truncated one.
+            let may_be_one_line = began_anew || source.packing().is_some();
+            let mut is_all = || may_be_one_line && source.end().is_ok_and(|end| end == from);
             if !is_more_than_a_line(tail, head) && !is_all() {
                 continue;
             }
