@@ -279,7 +279,11 @@ fn leaves(value: &Value, all: &mut BTreeMap<String, usize>) {
     match value {
         Value::Array(items) => items.iter().for_each(|item| leaves(item, all)),
         Value::Object(members) => members.values().for_each(|item| leaves(item, all)),
-        Value::String(text) => *all.entry(text.clone()).or_default() += 1,
+        // An address is written in its shortest form: `::0` comes as `::`.
+        Value::String(text) => {
+            let text = text.parse::<std::net::IpAddr>().map_or_else(|_| text.clone(), |address| address.to_string());
+            *all.entry(text).or_default() += 1;
+        }
         other => *all.entry(other.to_string()).or_default() += 1,
     }
 }
