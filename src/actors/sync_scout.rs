@@ -22,11 +22,10 @@ use super::turn::{self, Error, Order, Tick, Turn, Unit, paused_after};
 use crate::config::SyncSettings;
 use crate::ids::{Address, EntryId};
 use crate::messages::sync::{ScoutMessage, StreamName, StreamRow, SyncMessage, bucket_of};
-use crate::sources::SourceError;
 use crate::sources::streams::Hints;
 use crate::store::effect::{Ack, Commit, Effect, Outgoing};
 use crate::store::table::Table;
-use crate::wire::{Door, WireError};
+use crate::wire::Door;
 
 pub use look::{Judged, Sight, judge, look};
 
@@ -206,7 +205,7 @@ impl SyncScout {
     /// Looks for streams, and commits what is new.
     async fn explore(&self, memory: &mut Memory) -> Result<(), Error> {
         let sight = self.unit.outside(look(&self.plan)).await;
-        let sight = sight.map_err(|error| Error::Source(to_source(error)))?;
+        let sight = sight.map_err(|error| Error::Source(error.into()))?;
         for (db, reason) in &sight.faults {
             if !memory.is_told {
                 tracing::warn!(unit = %self.unit.lease.unit(), db, reason, "a database is left out");
@@ -280,17 +279,4 @@ impl SyncScout {
 fn text(row: &StreamRow) -> String {
     // A struct of texts and numbers has no way to fail.
     serde_json::to_string(row).unwrap_or_else(|_| "{}".to_owned())
-}
-
-/// A foreign Redis that is away, in the words that the runtime reacts to.
-fn to_source(error: WireError) -> SourceError {
-    match error {
-        WireError::Away { address, reason }
-        | WireError::Shut { address, reason }
-        | WireError::Moving { address, reason } => SourceError::Unreachable { endpoint: address, reason },
-        WireError::Refused { address, command, reason } => {
-            SourceError::Unreachable { endpoint: address, reason: format!("{command}: {reason}") }
-        }
-        WireError::Nonsense { address, reason } => SourceError::Malformed { endpoint: address, reason },
-    }
 }

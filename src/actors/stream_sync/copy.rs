@@ -7,7 +7,7 @@ use super::attach::note;
 use super::evidence::Proof;
 use super::hands::{Hands, Place, stand};
 use super::stream::{Missing, Phase, Stream, missing};
-use super::trouble::{Trouble, to_source};
+use super::trouble::Trouble;
 use crate::actors::turn::Error;
 use crate::actors::turn::crash::CrashPoint;
 use crate::config::SyncMode;
@@ -42,7 +42,7 @@ impl StreamSync {
                     self.reading_refused(hands, &place).await?;
                     continue;
                 }
-                Err(error) => return Err(Error::Source(to_source(error))),
+                Err(error) => return Err(Error::Source(error.into())),
             };
             if self.plan.settings.mode == SyncMode::Group {
                 self.fill_before(hands, &place, &batch).await?;

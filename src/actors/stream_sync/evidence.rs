@@ -110,8 +110,7 @@ impl StreamSync {
         let names: Vec<StreamName> =
             hands.streams.iter().filter(|(_, stream)| is_due(stream)).map(|(name, _)| name.clone()).collect();
         for part in names.chunks(STREAMS) {
-            let at_ms =
-                self.target_ms(hands, part).await.map_err(|error| Error::Source(super::trouble::to_source(error)))?;
+            let at_ms = self.target_ms(hands, part).await.map_err(|error| Error::Source(error.into()))?;
             let mut records = Vec::new();
             for name in part {
                 let Some(stream) = hands.streams.get_mut(name) else { continue };

@@ -6,7 +6,6 @@ use std::time::{Duration, Instant};
 
 use super::plan::SyncPlan;
 use super::stream::{Phase, Stream};
-use super::trouble::to_source;
 use crate::actors::turn::{Error, Unit};
 use crate::ids::EntryId;
 use crate::messages::sync::{StreamName, StreamRow, bucket_of};
@@ -111,7 +110,7 @@ impl Hands {
     /// A connection to the target.
     pub(super) async fn open_target(&mut self, plan: &SyncPlan) -> Result<(), Error> {
         let opened = self.target.open(&plan.target(), plan.settings.target_db).await;
-        opened.map_err(|error| Error::Source(to_source(error)))
+        opened.map_err(|error| Error::Source(error.into()))
     }
 
     /// The connections that are no reader's, of the nodes that have this stream on the source and on the target.

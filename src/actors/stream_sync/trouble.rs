@@ -1,7 +1,6 @@
 //! Trouble: whether a fault ends the turn, because all streams share it, or only leaves one stream alone.
 
 use crate::actors::turn::Error;
-use crate::sources::SourceError;
 use crate::wire::WireError;
 
 /// A fault on the way of one stream.
@@ -25,25 +24,12 @@ impl From<WireError> for Trouble {
     fn from(error: WireError) -> Self {
         match error {
             // A server without memory refuses every stream, and waiting may cure it.
-            error if error.is_out_of_memory() => Trouble::Turn(Error::Source(to_source(error))),
+            error if error.is_out_of_memory() => Trouble::Turn(Error::Source(error.into())),
             WireError::Moving { reason, .. } => Trouble::Later(reason),
             WireError::Refused { command, reason, address } => {
                 Trouble::Stream(format!("{address} refused {command}: {reason}"))
             }
-            error => Trouble::Turn(Error::Source(to_source(error))),
+            error => Trouble::Turn(Error::Source(error.into())),
         }
-    }
-}
-
-/// A foreign Redis that is away, in the words that the runtime reacts to.
-pub(super) fn to_source(error: WireError) -> SourceError {
-    match error {
-        WireError::Away { address, reason }
-        | WireError::Shut { address, reason }
-        | WireError::Moving { address, reason } => SourceError::Unreachable { endpoint: address, reason },
-        WireError::Refused { address, command, reason } => {
-            SourceError::Unreachable { endpoint: address, reason: format!("{command}: {reason}") }
-        }
-        WireError::Nonsense { address, reason } => SourceError::Malformed { endpoint: address, reason },
     }
 }
