@@ -9,6 +9,7 @@ mod agree;
 mod attach;
 mod compare;
 mod copy;
+mod count;
 mod evidence;
 mod hands;
 mod plan;
@@ -29,7 +30,7 @@ use crate::ids::UnitId;
 use crate::messages::sync::{StreamName, SyncMessage};
 use crate::store::effect::{Commit, Effect};
 
-pub use compare::{Difference, Side, difference, same_entry};
+pub use compare::{Difference, Side, Terms, Walk, difference, same_entry};
 pub use evidence::digest_of;
 use hands::Hands;
 pub use plan::{ROWS_SPARE, SCOUT, SyncPlan, bucket_name, evidence_name};

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
+use super::output;
 use super::words::grouped;
 
 /// Pause between two plain lines: short commands print none.
@@ -53,6 +54,11 @@ impl Progress {
             // A closed standard error leaves nobody to tell.
             let _ = writeln!(std::io::stderr(), "gapless: {}", words(self.done, self.of, self.what));
         }
+    }
+
+    /// Prints a line of the answer above the bar.
+    pub fn say(&self, line: &str) {
+        self.bar.suspend(|| output::say(line));
     }
 
     /// Takes the bar away: the answer follows.

@@ -208,6 +208,12 @@ fn is_zero(number: &u64) -> bool {
 }
 
 impl StreamNotes {
+    /// The stretches that notes of a kind are about: behind the first id, through the second.
+    pub fn ranges(&self, kind: NoteKind) -> impl Iterator<Item = (EntryId, EntryId)> + '_ {
+        let ends = |note: &Note| Some((note.after.parse().ok()?, note.through.parse().ok()?));
+        self.notes.iter().filter(move |note| note.kind == kind).filter_map(ends)
+    }
+
     /// Notes something; the same thing twice is noted once, so a unit that died between note and deed may repeat both.
     pub fn add(&mut self, note: Note) -> bool {
         let same = |known: &Note| known.kind == note.kind && known.after == note.after;

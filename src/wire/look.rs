@@ -23,6 +23,15 @@ pub struct StreamFacts {
     pub groups: u64,
 }
 
+impl StreamFacts {
+    /// Whether the stream may have had an entry that it has not: one of those that were trimmed, or that were deleted one
+    /// by one as far as it tells. `tells` is [`super::Server::tells_deletions`].
+    pub fn may_have_had(&self, id: EntryId, tells: bool) -> bool {
+        let trimmed = self.first.is_none_or(|first| first > id);
+        id <= self.last && (!tells || trimmed || self.max_deleted.is_none_or(|deleted| deleted >= id))
+    }
+}
+
 /// One consumer group.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct GroupFacts {

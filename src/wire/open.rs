@@ -50,6 +50,12 @@ impl Server {
         self.version >= (7, 0)
     }
 
+    /// Whether what was deleted above the lowest entry of a stream is told by its `max-deleted-entry-id`. Redis 8.2 came
+    /// with trims that pass over what groups still want, and so take entries from the middle without a trace.
+    pub fn tells_deletions(&self) -> bool {
+        self.counts() && self.version < (8, 2)
+    }
+
     /// Whether this is the same line of writes as another look at it.
     pub fn is_same_history(&self, other: &Server) -> bool {
         self.replid == other.replid && self.run_id == other.run_id

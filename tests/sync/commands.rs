@@ -157,13 +157,42 @@ fn a_comparison_goes_on_where_it_was_interrupted() {
     (0..5).for_each(|n| world.wait_equal(&format!("s{n}")));
     assert_eq!(world.run(&["sync", "verify", "--progress", "p"]).code, 0);
     let lines = std::fs::read_to_string(world.space.path().join("p")).expect("the file");
-    assert_eq!(lines.lines().count(), 5, "{lines}");
+    assert_eq!((lines.lines().count(), lines.lines().last()), (6, Some("{\"ended\":true}")), "{lines}");
     // As a kill leaves it: two streams done, the third one half written.
     let kept: Vec<&str> = lines.lines().take(2).collect();
     world.space.write("p", &format!("{}\n{{\"stream\":\"db0", kept.join("\n")));
     query::<()>(&world.source, 0, &["CONFIG", "RESETSTAT"]);
     let verify = world.run(&["sync", "verify", "--progress", "p", "--json"]);
     assert_eq!((verify.code, &verify.json()["same"]), (0, &100.into()), "{verify:?}");
+}
+
+#[test]
+fn a_comparison_that_is_interrupted_within_a_stream_forgets_no_fault() {
+    let world = World::new("");
+    add(&world.source, 0, "s", 1..=60_000);
+    let node = world.node();
+    poll("all of them", || (length(&world.target, 0, "s") == 60_000).then_some(()));
+    drop(node);
+    query::<()>(&world.target, 0, &["XDEL", "s", "7-0", "59999-0"]);
+    let verify = || world.run(&["sync", "verify", "--progress", "p", "--json"]);
+    assert_eq!(verify().code, 1);
+    let lines = std::fs::read_to_string(world.space.path().join("p")).expect("the file");
+    let lines: Vec<&str> = lines.lines().collect();
+    assert_eq!(lines.len(), 3, "a step, the verdict, the end: {lines:?}");
+    // As Ctrl-C behind the first step leaves it.
+    world.space.write("p", &format!("{}\n", lines[0]));
+    query::<()>(&world.source, 0, &["XADD", "s", "60001-0", "n", "v"]);
+    let report = verify().json();
+    let stream = &report["streams"][0];
+    assert_eq!((&stream["same"], &stream["missing"]), (&59_998.into(), &2.into()), "{report}");
+    assert_eq!(stream["ids"], serde_json::json!(["missing 7-0", "missing 59999-0"]), "{report}");
+    // A comparison that came to its end is not taken for the next one.
+    query::<()>(&world.target, 0, &["XDEL", "s", "8-0"]);
+    assert_eq!(verify().json()["streams"][0]["missing"], 3);
+    world.space.write("p", "no progress\nof anything\n");
+    let refused = verify();
+    assert_eq!(refused.code, 2, "{refused:?}");
+    assert!(refused.err.contains("p is no progress file of sync verify; it is left as it is"), "{refused:?}");
 }
 
 #[test]

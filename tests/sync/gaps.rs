@@ -108,7 +108,7 @@ fn ids_that_a_source_gave_anew_below_the_targets_top_are_a_conflict() {
     let note = world.wait_noted("db0:s", "conflict");
     assert_eq!(
         (&note["after"], &note["through"], &note["count"]),
-        (&"8-0".into(), &"10-0".into(), &1.into()),
+        (&"8-0".into(), &"10-0".into(), &3.into()),
         "{note}"
     );
     world.wait_equal("s2");

@@ -9,6 +9,7 @@ mod copies;
 mod doors;
 mod ends;
 mod evidence;
+mod foreign;
 mod gaps;
 mod groups;
 mod loops;

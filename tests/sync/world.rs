@@ -108,6 +108,11 @@ impl World {
         });
     }
 
+    /// Who copies to a key of the target, and how its count is known, as the target says.
+    pub fn target_mark(&self, key: &str) -> Option<String> {
+        query(&self.target, 0, &["HGET", "gapless:replicas", key])
+    }
+
     pub fn run(&self, args: &[&str]) -> Done {
         self.space.run(args)
     }

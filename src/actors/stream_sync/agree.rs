@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use super::compare::same_entry;
 use crate::ids::EntryId;
 use crate::messages::sync::{NoteKind, StreamNotes};
-use crate::wire::look::{StreamFacts, range_back};
+use crate::wire::look::{StreamFacts, range_back, stream_facts};
 use crate::wire::{Answer, Item, Line, WireError};
 
 /// Entries of one step back.
@@ -16,7 +16,7 @@ const PAGE: usize = 16;
 /// Entries that are compared where the source is another life, or another server, than when the stream was copied.
 pub(super) const DEEP: u64 = 1000;
 /// Entries that are looked at on the way back at the most.
-const LOOK_MAX: u64 = 100_000;
+pub(super) const LOOK_MAX: u64 = 100_000;
 
 /// What a walk back saw.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -29,10 +29,19 @@ pub(super) struct Seen {
     pub holes: u64,
     /// Entries that the source has and the target has not, and that may have been deleted there.
     pub unsure: u64,
+    /// Entries that the target has and the source never had, as far as it tells.
+    pub alone: u64,
     /// The target's topmost entry is not on the source.
     pub is_topped: bool,
     looked: u64,
     alike: bool,
+}
+
+impl Seen {
+    /// Entries that stand in the way of a promise: whoever goes on behind them must have looked.
+    pub(super) fn apart(&self) -> u64 {
+        self.other + self.holes + self.alone
+    }
 }
 
 /// What is known before the walk.
@@ -41,6 +50,8 @@ pub(super) struct Known<'a> {
     pub source: &'a StreamFacts,
     /// How the target stands.
     pub target: &'a StreamFacts,
+    /// Whether the source tells what it has deleted.
+    pub tells: bool,
     /// What is on the target was copied by us, as far as its mark says.
     pub ours: bool,
     /// What is noted already; it is not told again.
@@ -68,7 +79,7 @@ pub(super) async fn walk_back(
     (target, there): (&mut Line, &[u8]),
     known: &Known<'_>,
 ) -> Result<Seen, WireError> {
-    let (mut seen, mut to) = (Seen::default(), known.target.last);
+    let (mut seen, mut to, mut facts) = (Seen::default(), known.target.last, known.source.clone());
     loop {
         let page = range_back(target, there, &to.to_string(), PAGE).await?;
         let whole = page.items().len() == PAGE;
@@ -77,8 +88,14 @@ pub(super) async fn walk_back(
         let from = page.items().last().filter(|_| whole).map_or(bottom, |item| item.id);
         let here = between(source, key, from, to).await?;
         let before = seen;
-        seen.compare(&here, &page, known);
-        let good = seen.other + seen.holes == before.other + before.holes && seen.alike;
+        seen.compare(&here, &page, known, &facts);
+        if seen.alone > before.alone {
+            // What was deleted between an older word of the source and its entries is told by one from behind them.
+            facts = stream_facts(source, key).await?.unwrap_or_default();
+            seen = before;
+            seen.compare(&here, &page, known, &facts);
+        }
+        let good = seen.apart() == before.apart() && seen.alike;
         let ends = !whole || known.source.first.is_none_or(|first| first > from) || from == EntryId::ZERO;
         if ends || (good && seen.looked >= known.depth) || seen.looked >= LOOK_MAX {
             return Ok(seen);
@@ -106,7 +123,7 @@ async fn between(line: &mut Line, key: &[u8], from: EntryId, to: EntryId) -> Res
 
 impl Seen {
     /// Compares a stretch, from its upper end.
-    fn compare(&mut self, here: &[Answer], there: &Answer, known: &Known<'_>) {
+    fn compare(&mut self, here: &[Answer], there: &Answer, known: &Known<'_>, facts: &StreamFacts) {
         type Pair<'a> = (Option<(&'a Answer, &'a Item)>, Option<&'a Item>);
         let mut all: BTreeMap<EntryId, Pair<'_>> = BTreeMap::new();
         for page in here {
@@ -123,8 +140,14 @@ impl Seen {
                         self.common = *id;
                     }
                 }
-                (None, _) => self.is_topped |= is_first && at == 0,
-                (Some(_), _) if known.is_settled(*id) => {}
+                _ if known.is_settled(*id) => {}
+                (None, _) => {
+                    self.is_topped |= is_first && at == 0;
+                    if !facts.may_have_had(*id, known.tells) {
+                        self.alone += 1;
+                        (self.common, self.alike) = (EntryId::ZERO, false);
+                    }
+                }
                 (Some(_), there) => self.differs(*id, there.is_some(), known),
             }
         }

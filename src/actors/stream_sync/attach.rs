@@ -12,23 +12,24 @@ use crate::actors::turn::Error;
 use crate::config::{OnTrouble, SyncMode};
 use crate::ids::EntryId;
 use crate::messages::sync::{Note, NoteKind, StreamName};
-use crate::sinks::replica::{Carry, Mark, Written, mark, set_mark};
+use crate::sinks::replica::{Mark, mark};
 use crate::sources::streams::{acknowledge, ensure_group, own_pending, take_over};
 use crate::wire::look::{StreamFacts, entry, groups, now_ms, stream_facts};
 
 /// Streams that are taken up before the others are copied again.
 const AT_A_TIME: usize = 50;
+
 /// What both ends say of a stream.
-struct Ends {
-    source: StreamFacts,
-    target: Option<StreamFacts>,
-    mark: Mark,
-    owner: String,
-    now_ms: u64,
+pub(super) struct Ends {
+    pub source: StreamFacts,
+    pub target: Option<StreamFacts>,
+    pub mark: Mark,
+    pub owner: String,
+    pub now_ms: u64,
 }
 
 impl Ends {
-    fn top(&self) -> EntryId {
+    pub(super) fn top(&self) -> EntryId {
         self.target.as_ref().map_or(EntryId::ZERO, |facts| facts.last)
     }
 }
@@ -37,8 +38,8 @@ impl Ends {
 enum Found {
     /// The target's last id comes from this source.
     Ours,
-    /// It does not; the two are alike up to an id, and behind it the source has so many entries that cannot be written.
-    Apart { common: EntryId, unwritable: u64, why: &'static str },
+    /// It does not; the two are alike up to an id, and behind it so many entries are on one of them only, or differ.
+    Apart { common: EntryId, apart: u64, why: &'static str },
 }
 
 impl StreamSync {
@@ -93,9 +94,14 @@ impl StreamSync {
             )));
         }
         let writer = hands.target.of(&target).await?;
-        let ends = Ends { source: facts, target: writer.look(&target).await?, mark, owner, now_ms };
+        let mut ends = Ends { source: facts, target: writer.look(&target).await?, mark, owner, now_ms };
+        if ends.top() > ends.source.last {
+            // A former holder may have copied between the two looks: the target's first, then the source's, tell the truth.
+            let (source, _) = hands.both(&self.plan, name).await?;
+            ends.source = stream_facts(source, &name.key).await?.unwrap_or(ends.source);
+        }
         self.note_loss(hands, name, was, &ends).await?;
-        self.judge(hands, name, &ends).await?;
+        self.judge(hands, name, &mut ends).await?;
         self.count(hands, name, &ends).await?;
         self.catch_up(hands, name, ends.now_ms).await?;
         if self.plan.settings.mode == SyncMode::Group {
@@ -124,15 +130,20 @@ impl StreamSync {
     }
 
     /// Makes sure that the target's last id comes from this source, and stands there.
-    async fn judge(&self, hands: &mut Hands, name: &StreamName, ends: &Ends) -> Result<(), Trouble> {
+    async fn judge(&self, hands: &mut Hands, name: &StreamName, ends: &mut Ends) -> Result<(), Trouble> {
         let top = ends.top();
         let found = match &ends.target {
             None => Found::Ours,
             Some(facts) if facts.last == EntryId::ZERO => Found::Ours,
             Some(facts) => self.compare_tops(hands, name, ends, facts).await?,
         };
-        if let Found::Apart { common, unwritable, why } = found {
-            let note = note(NoteKind::Conflict, common, top, Some(unwritable), ends.now_ms);
+        if let Found::Apart { common, apart, why } = found {
+            let known = Mark { counted: ends.mark.counted.take(), ..ends.mark.clone() };
+            if let Some(stream) = hands.streams.get_mut(name) {
+                stream.mark = Some(known);
+            }
+            self.miscounts(hands, name).await?;
+            let note = note(NoteKind::Conflict, common, top, Some(apart), ends.now_ms);
             self.add_note(hands, name, note, self.plan.settings.conflict, why).await?;
         }
         if let Some(stream) = hands.streams.get_mut(name) {
@@ -148,115 +159,34 @@ impl StreamSync {
         ends: &Ends,
         facts: &StreamFacts,
     ) -> Result<Found, Trouble> {
-        let history = hands.source_nodes().map(|nodes| nodes.server.replid.clone()).unwrap_or_default();
+        let server = hands.source_nodes().map(|nodes| nodes.server.clone()).unwrap_or_default();
+        let history = server.replid.clone();
         let Some(stream) = hands.streams.get_mut(name) else { return Ok(Found::Ours) };
         let was = std::mem::replace(&mut stream.notes.history, history);
         let is_another = !was.is_empty() && was != stream.notes.history;
         let (key, notes) = (stream.target.clone(), stream.notes.clone());
         let ours = ends.mark.begun;
         let depth = if is_another { DEEP } else { 1 };
-        let known = Known { source: &ends.source, target: facts, ours, notes: &notes, depth };
+        let known = Known { source: &ends.source, target: facts, tells: server.counts(), ours, notes: &notes, depth };
         let (source, writer) = hands.both(&self.plan, name).await?;
-        let seen = walk_back((source, &name.key), (writer.line(), &key), &known).await?;
+        let mut seen = walk_back((source, &name.key), (writer.line(), &key), &known).await?;
         if seen.unsure > 0 {
             // Deleted there by somebody, as a rule; or a source that has entries again which it had forgotten.
             let note = note(NoteKind::Hole, seen.common, facts.last, Some(seen.unsure), ends.now_ms);
             self.add_note(hands, name, note, OnTrouble::GoOn, UNSURE).await?;
+        }
+        if seen.alone > 0 && !server.tells_deletions() && !self.are_too_many(hands, name, ends).await? {
+            seen.alone = 0;
         }
         let why = match seen {
             _ if facts.last > ends.source.last => BEHIND,
             Seen { other: 1.., .. } => OTHER,
             Seen { holes: 1.., .. } => HOLES,
             Seen { is_topped: true, .. } if !ours => FOREIGN,
+            Seen { alone: 1.., .. } => NEVER_HAD,
             _ => return Ok(Found::Ours),
         };
-        Ok(Found::Apart { common: seen.common, unwritable: seen.other + seen.holes, why })
-    }
-
-    /// Where the count of added entries stands.
-    async fn count(&self, hands: &mut Hands, name: &StreamName, ends: &Ends) -> Result<(), Trouble> {
-        let counts = hands.target.counts();
-        let Some(stream) = hands.streams.get_mut(name) else { return Ok(()) };
-        stream.mark = Some(ends.mark.clone());
-        stream.sets_count = false;
-        stream.base = ends.mark.counted.unwrap_or(0);
-        stream.added = None;
-        let top = ends.top();
-        let Some(ever) = ends.source.added else { return self.remark(hands, name, ends, ends.mark.counted).await };
-        if top == EntryId::ZERO {
-            // From the beginning: what is not there any more was never ours to copy.
-            stream.base = 0;
-            stream.added = Some(ever.saturating_sub(ends.source.length));
-            stream.sets_count = counts;
-            return self.remark(hands, name, ends, Some(0)).await;
-        }
-        let there = ends.target.as_ref().and_then(|facts| facts.added).filter(|_| ends.mark.counted.is_some());
-        stream.added = there.and_then(|added| stream.source_count(added));
-        if stream.added.is_some_and(|added| added > ever) {
-            let counted = self.begin_anew(hands, name, &ends.source, ends.now_ms).await?;
-            return self.remark(hands, name, ends, Some(counted)).await;
-        }
-        let mut counted = ends.mark.counted.filter(|_| stream.added.is_some());
-        if stream.added.is_none() && top == ends.source.last {
-            counted = self.align(hands, name, ends).await?;
-        }
-        self.remark(hands, name, ends, counted).await
-    }
-
-    /// The source's stream is another one than it was: its count begins again, and ours goes on. Answers by how much the
-    /// target's count is another one from now on.
-    pub(super) async fn begin_anew(
-        &self,
-        hands: &mut Hands,
-        name: &StreamName,
-        facts: &StreamFacts,
-        at_ms: u64,
-    ) -> Result<i64, Trouble> {
-        let Some(position) = hands.streams.get(name).map(|stream| stream.position) else { return Ok(0) };
-        let note = note(NoteKind::Anew, position, facts.last, None, at_ms);
-        self.add_note(hands, name, note, self.plan.settings.gap, "the source's stream was made anew").await?;
-        let Some(stream) = hands.streams.get_mut(name) else { return Ok(0) };
-        let before = facts.added.unwrap_or(0).saturating_sub(facts.length);
-        let was = stream.added.unwrap_or(0);
-        stream.base += i64::try_from(was).unwrap_or(0) - i64::try_from(before).unwrap_or(0);
-        stream.added = Some(before);
-        Ok(stream.base)
-    }
-
-    /// Makes the target's count the source's, where both stand at the same id; answers by how much it is another one.
-    async fn align(&self, hands: &mut Hands, name: &StreamName, ends: &Ends) -> Result<Option<i64>, Trouble> {
-        let (Some(ever), Some(facts)) = (ends.source.added, &ends.target) else { return Ok(None) };
-        let Some(stream) = hands.streams.get_mut(name) else { return Ok(None) };
-        stream.added = Some(ever);
-        let Some(there) = facts.added else { return Ok(None) };
-        // A target that keeps more entries than its source ever had counts on from its own.
-        let wanted = ever.max(facts.length);
-        stream.base = i64::try_from(wanted).unwrap_or(0) - i64::try_from(ever).unwrap_or(0);
-        if there != wanted {
-            let carry = Carry { added: Some(wanted), ..Carry::default() };
-            let writer = hands.target.of(&stream.target).await?;
-            if let Written::Refused(reason) = writer.write(&stream.target, &[], &[], ends.top(), carry).await? {
-                return Err(Trouble::Stream(reason));
-            }
-        }
-        Ok(Some(stream.base))
-    }
-
-    /// The mark says from now on that what is there came from here.
-    async fn remark(
-        &self,
-        hands: &mut Hands,
-        name: &StreamName,
-        ends: &Ends,
-        counted: Option<i64>,
-    ) -> Result<(), Trouble> {
-        let mark = Mark { owner: ends.owner.clone(), begun: true, counted };
-        let Some(stream) = hands.streams.get_mut(name) else { return Ok(()) };
-        if stream.mark.as_ref() != Some(&mark) {
-            set_mark(hands.target.of_marks().await?.line(), &stream.target, &mark).await?;
-            stream.mark = Some(mark);
-        }
-        Ok(())
+        Ok(Found::Apart { common: seen.common, apart: seen.apart(), why })
     }
 
     /// In mode `group`: the group is there, nobody else holds anything of it, and what is on the target is acknowledged.
@@ -325,6 +255,7 @@ impl StreamSync {
 }
 
 const FOREIGN: &str = "the target holds entries that this source has not, and that were not copied from it";
+pub(super) const NEVER_HAD: &str = "the target has entries that the source never had, or has lost";
 const OTHER: &str = "the target has another entry under the same id";
 const HOLES: &str =
     "the source has entries below the target's last id that the target never had; they cannot be written";

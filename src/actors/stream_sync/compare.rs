@@ -1,7 +1,7 @@
 //! Compare: source and target, entry by entry, page by page. Used when a stream is taken up, and by `sync verify`.
 
 use crate::ids::EntryId;
-use crate::wire::look::{behind, range};
+use crate::wire::look::{StreamFacts, behind, range, stream_facts};
 use crate::wire::{Answer, Item, Line, WireError};
 
 /// Entries of one page.
@@ -27,45 +27,94 @@ pub struct Difference {
     pub same: u64,
     /// Entries that only the source has.
     pub missing: Vec<EntryId>,
-    /// Entries that only the target has.
+    /// Entries that only the target has, and that the source never had.
     pub extra: Vec<EntryId>,
     /// Entries with the same id and other content.
     pub other: Vec<EntryId>,
-    /// How many of each there are; the lists hold the first of them.
-    pub counts: [u64; 3],
+    /// Entries that only the target has: the source has deleted them, as far as it tells.
+    pub kept: Vec<EntryId>,
+    /// Entries that only the source has, below what the target holds on purpose.
+    pub capped: Vec<EntryId>,
+    /// How many of each there are, in this order; the lists hold the first of them.
+    pub counts: [u64; KINDS],
+    /// It ended here, before the end of the stretch.
+    pub stopped: Option<EntryId>,
+}
+
+/// Lists of a [`Difference`].
+pub const KINDS: usize = 5;
+
+/// What is known before two streams are compared.
+#[derive(Debug, Clone, Copy)]
+pub struct Terms<'a> {
+    /// Behind this id,
+    pub after: EntryId,
+    /// and through this one.
+    pub through: EntryId,
+    /// Entries of the source after which the comparison may end, at the end of a page.
+    pub limit: u64,
+    /// Stretches of conflicts: what only the target has there was not deleted on the source.
+    pub conflicts: &'a [(EntryId, EntryId)],
+    /// Whether the source tells what it has deleted: [`crate::wire::Server::tells_deletions`].
+    pub tells: bool,
+    /// Below this the target holds nothing on purpose.
+    pub floor: EntryId,
+    /// Ids of each kind that are remembered at the most.
+    pub keep: usize,
+}
+
+impl Terms<'_> {
+    /// Everything through an id.
+    pub fn through(through: EntryId) -> Self {
+        let (after, floor) = (EntryId::ZERO, EntryId::ZERO);
+        Self { after, through, limit: u64::MAX, conflicts: &[], tells: false, floor, keep: 1 }
+    }
+
+    fn is_in_conflict(&self, id: EntryId) -> bool {
+        self.conflicts.iter().any(|(after, through)| *after < id && id <= *through)
+    }
 }
 
 impl Difference {
     /// Whether there is none.
     pub fn is_none(&self) -> bool {
-        self.counts == [0; 3]
+        self.counts == [0; KINDS]
+    }
+
+    /// The lists, in the order of `counts`.
+    pub fn lists(&mut self) -> [&mut Vec<EntryId>; KINDS] {
+        [&mut self.missing, &mut self.extra, &mut self.other, &mut self.kept, &mut self.capped]
     }
 
     fn add(&mut self, kind: usize, id: EntryId, keep: usize) {
         self.counts[kind] += 1;
-        let list = [&mut self.missing, &mut self.extra, &mut self.other];
-        if let Some(list) = list.into_iter().nth(kind).filter(|list| list.len() < keep) {
+        let list = &mut self.lists()[kind];
+        if list.len() < keep {
             list.push(id);
         }
     }
 }
 
 /// A walk through one side, a page ahead.
-struct Walk {
-    page: Answer,
-    at: usize,
+pub struct Walk {
+    /// The page in hand.
+    pub page: Answer,
+    /// Which of its entries is next.
+    pub at: usize,
     after: EntryId,
     ended: bool,
 }
 
 impl Walk {
-    fn new(after: EntryId) -> Self {
+    /// From behind an id.
+    pub fn new(after: EntryId) -> Self {
         Self { page: Answer::default(), at: 0, after, ended: false }
     }
 
-    async fn fill(&mut self, side: &mut Side<'_>, through: EntryId) -> Result<(), WireError> {
+    /// Reads the next page, where this one is used up; whether it did.
+    pub async fn fill(&mut self, side: &mut Side<'_>, through: EntryId) -> Result<bool, WireError> {
         if self.at < self.page.items().len() || self.ended {
-            return Ok(());
+            return Ok(false);
         }
         let old = std::mem::take(&mut self.page);
         side.line.reuse(old.bytes);
@@ -75,32 +124,57 @@ impl Walk {
         if let Some(last) = self.page.items().last() {
             self.after = last.id;
         }
-        Ok(())
+        Ok(true)
     }
 
-    fn head(&self) -> Option<&Item> {
+    /// What of the page in hand lies below an id, or is that one where it counts in; all of it where there is none.
+    pub fn run(&self, end: Option<(EntryId, bool)>) -> &[Item] {
+        let rest = self.page.items().get(self.at..).unwrap_or_default();
+        let inside = |item: &&Item| end.is_none_or(|(end, with)| item.id < end || (with && item.id == end));
+        &rest[..rest.iter().take_while(inside).count()]
+    }
+
+    /// The next entry, if the page in hand has one.
+    pub fn head(&self) -> Option<&Item> {
         self.page.items().get(self.at)
     }
 }
 
-/// Compares all entries behind `after` and through `through`; remembers at most `keep` ids of each kind. `step` is called
-/// with the last id that is settled, page by page.
+/// What the source says of itself, asked again only where that may say something else by now.
+#[derive(Default)]
+struct Word {
+    facts: Option<StreamFacts>,
+    is_fresh: bool,
+}
+
+impl Word {
+    /// Whether the source may have had this entry, which the page in hand lacks.
+    async fn may_have_had(&mut self, side: &mut Side<'_>, id: EntryId, tells: bool) -> Result<bool, WireError> {
+        let says = |facts: &Option<StreamFacts>| facts.as_ref().is_none_or(|facts| facts.may_have_had(id, tells));
+        if self.facts.is_some() && (self.is_fresh || says(&self.facts)) {
+            return Ok(says(&self.facts));
+        }
+        // What was trimmed between an older word and the page is told by one from behind the page.
+        self.facts = Some(stream_facts(side.line, side.key).await?.unwrap_or_default());
+        self.is_fresh = true;
+        Ok(says(&self.facts))
+    }
+}
+
+/// Compares all entries of a stretch.
 pub async fn difference(
     source: &mut Side<'_>,
     target: &mut Side<'_>,
-    (after, through): (EntryId, EntryId),
-    keep: usize,
-    mut step: impl FnMut(EntryId),
+    terms: Terms<'_>,
 ) -> Result<Difference, WireError> {
-    let (mut here, mut there, mut found) = (Walk::new(after), Walk::new(after), Difference::default());
+    let Terms { through, keep, .. } = terms;
+    let (mut here, mut there) = (Walk::new(terms.after), Walk::new(terms.after));
+    let (mut found, mut word, mut settled) = (Difference::default(), Word::default(), 0);
     loop {
-        here.fill(source, through).await?;
+        word.is_fresh &= !here.fill(source, through).await?;
         there.fill(target, through).await?;
-        let (a, b) = match (here.head(), there.head()) {
+        match (here.head().map(|item| item.id), there.head().map(|item| item.id)) {
             (None, None) => return Ok(found),
-            (a, b) => (a.map(|item| item.id), b.map(|item| item.id)),
-        };
-        match (a, b) {
             (Some(a), Some(b)) if a == b => {
                 let same = here.head().zip(there.head());
                 match same.is_some_and(|(x, y)| same_entry((&here.page, x), (&there.page, y))) {
@@ -111,17 +185,23 @@ pub async fn difference(
                 there.at += 1;
             }
             (Some(a), b) if b.is_none_or(|b| a < b) => {
-                found.add(0, a, keep);
+                found.add(if a < terms.floor { 4 } else { 0 }, a, keep);
                 here.at += 1;
             }
             (_, Some(b)) => {
-                found.add(1, b, keep);
+                let deleted = !terms.is_in_conflict(b) && word.may_have_had(source, b, terms.tells).await?;
+                found.add(if deleted { 3 } else { 1 }, b, keep);
                 there.at += 1;
+                continue;
             }
-            (_, None) => here.at += 1,
+            (Some(_), None) => here.at += 1,
         }
-        if here.at >= here.page.items().len() {
-            step(here.after);
+        settled += 1;
+        if settled >= terms.limit && here.head().is_none() {
+            found.stopped = Some(here.after).filter(|after| *after < through);
+            if found.stopped.is_some() {
+                return Ok(found);
+            }
         }
     }
 }

@@ -13,7 +13,7 @@ use crate::actors::turn::crash::CrashPoint;
 use crate::config::SyncMode;
 use crate::ids::EntryId;
 use crate::messages::sync::{NoteKind, StreamName};
-use crate::sinks::replica::{Carry, Mark, Written, set_mark};
+use crate::sinks::replica::{Carry, Written};
 use crate::sources::streams::{Batch, acknowledge};
 use crate::wire::look::{StreamFacts, behind, range};
 use crate::wire::{Answer, Item, Request, WireError};
@@ -183,16 +183,7 @@ impl StreamSync {
         let ids: Vec<EntryId> = items.iter().map(|item| item.id).collect();
         let (count, through) = match missing(stream.position, stream.added, &ids, facts, stream.seen_last) {
             Missing::Nothing => return Ok(()),
-            Missing::Another => {
-                let at_ms = self.now_ms(hands, name).await?;
-                let counted = self.begin_anew(hands, name, facts, at_ms).await?;
-                let Some(stream) = hands.streams.get_mut(name) else { return Ok(()) };
-                stream.mark = stream.mark.clone().map(|mark| Mark { counted: Some(counted), ..mark });
-                if let Some(mark) = &stream.mark {
-                    set_mark(hands.target.of_marks().await?.line(), &stream.target, mark).await?;
-                }
-                return Ok(());
-            }
+            Missing::Another => return self.is_another(hands, name, &ids, facts).await,
             Missing::Lost { count, through } => (Some(count), through),
             Missing::Uncounted { through } => (None, through),
         };

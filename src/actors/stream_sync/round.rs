@@ -71,6 +71,9 @@ impl StreamSync {
         }
         stream.seen_last = stream.seen_last.max(facts.last);
         stream.seen_added = facts.added;
+        if let Some(there) = &there {
+            self.count_again(hands, name, (&facts, there)).await?;
+        }
         self.carry_counters(hands, name, &facts, there.as_ref()).await?;
         if self.plan.settings.groups.is_some() {
             self.copy_groups(hands, name).await?;

@@ -4,10 +4,11 @@ use std::time::{Duration, Instant};
 
 use serde_json::json;
 
+use super::compare::one;
 use super::ends::{Ends, copied, exit_of, known, rests};
 use super::orders::tell;
 use super::status::standing;
-use super::verify::{Progress, Verdict, one};
+use super::verify::Verdict;
 use super::{Chosen, CutoverArgs, Desk, Exit};
 use crate::actors::stream_sync::SCOUT;
 use crate::cli::output::{self, Side, Table};
@@ -33,7 +34,8 @@ pub(super) async fn run(desk: &Desk, chosen: &Chosen, args: &CutoverArgs) -> Res
             refused.join(", ")
         )));
     }
-    let names: Vec<StreamName> = copied(streams, &[])?.into_keys().collect();
+    let known = copied(streams, &[])?;
+    let names: Vec<StreamName> = known.keys().cloned().collect();
     if names.is_empty() {
         return Err(Exit::missing("nothing was done: no stream is listed; is a node running?"));
     }
@@ -43,10 +45,10 @@ pub(super) async fn run(desk: &Desk, chosen: &Chosen, args: &CutoverArgs) -> Res
     paused(desk, chosen, until).await?;
     // What came in between is copied by nobody now: then it was not the end.
     let mut verdicts = Vec::new();
-    for name in &names {
+    for (name, known) in &known {
         carry_groups(&mut ends, name).await.map_err(|error| exit_of(&error))?;
         let began = Verdict { stream: name.shown(), ..Verdict::default() };
-        let verdict = one(&mut ends, name, began, &mut Progress::none()).await.map_err(|error| exit_of(&error))?;
+        let verdict = one(&mut ends, (name, known), began, &mut |_, _| {}).await.map_err(|error| exit_of(&error))?;
         let key = chosen.section.target_key(name.db, &name.key);
         let (source, target) = ends.both(name).await.map_err(|error| exit_of(&error))?;
         let here = stream_facts(source, &name.key).await.map_err(|error| exit_of(&error))?;

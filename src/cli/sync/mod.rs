@@ -1,8 +1,10 @@
 //! `gapless sync`: what is copied, how far it is, whether it is the same, and the day of the move.
 
+mod compare;
 mod cutover;
 mod ends;
 mod evidence;
+mod journal;
 mod orders;
 mod plan;
 mod repair;

@@ -1,16 +1,15 @@
 //! The repair of a stream with holes: ids only rise, so what is missing below the last id cannot be added any more. The
-//! stream is built anew beside it, compared, and takes its place, if it still stands where it stood.
+//! stream is built anew beside it, compared, and takes its place, if it is still what it was. Nothing is taken out: entries
+//! and groups that only the target has go along.
 
 use super::ends::Ends;
-use crate::actors::stream_sync::{Side, difference};
+use crate::actors::stream_sync::{Side, Terms, Walk, difference};
 use crate::ids::EntryId;
 use crate::messages::sync::StreamName;
 use crate::sinks::replica::{Carry, Writer, Written, copy_group};
-use crate::wire::look::{behind, groups, range, stream_facts};
-use crate::wire::{Item, Reply, Request, WireError, slot_of};
+use crate::wire::look::{groups, stream_facts};
+use crate::wire::{Item, Line, Reply, Request, WireError, slot_of};
 
-/// Entries of one step.
-const STEP: usize = 500;
 /// What the name of a stream that is being built begins with.
 const REPAIR: &[u8] = b"gapless:repair:";
 /// Tries, where the stream moves on meanwhile.
@@ -48,70 +47,118 @@ fn beside(key: &[u8]) -> Option<Vec<u8>> {
 async fn attempt(ends: &mut Ends, name: &StreamName, key: &[u8], beside: &[u8]) -> Result<Option<String>, WireError> {
     let nodes = ends.target.nodes().await?;
     let door = nodes.door(&nodes.of(key)?);
-    let mut writer = Writer::open(&door, ends.plan.settings.target_db).await?;
-    // What only the target has would be lost with the old stream: it is there by policy, or of somebody else.
-    let stood = stream_facts(ends.target_of(key).await?, key).await?.unwrap_or_default();
-    let (source, target) = ends.both(name).await?;
-    let only_there = {
-        let (mut a, mut b) = (Side { line: source, key: &name.key }, Side { line: target, key });
-        difference(&mut a, &mut b, (EntryId::ZERO, stood.last), 1, |_| {}).await?.counts[1]
+    let db = ends.plan.settings.target_db;
+    let (mut guard, _) = door.open(db).await?;
+    // From here on, whatever is added to the stream or deleted from it undoes the exchange.
+    guard.call(&[b"WATCH", key]).await?;
+    let mut writer = Writer::open(&door, db).await?;
+    let stood = stream_facts(&mut guard, key).await?.unwrap_or_default();
+    let before = stream_facts(ends.both(name).await?.0, &name.key).await?.unwrap_or_default();
+    let last = match merge(ends, name, &mut writer, (key, beside), (before.last, stood.last)).await? {
+        Ok(last) => last,
+        Err(why) => return Ok(Some(why)),
     };
-    if only_there > 0 {
-        return Ok(Some(format!(
-            "the target has {only_there} entries that the source has deleted; they would be lost"
-        )));
-    }
-    let before = stream_facts(source, &name.key).await?.unwrap_or_default();
-    let mut last = EntryId::ZERO;
-    loop {
-        let page = range(source, &name.key, &behind(last), "+", STEP).await?;
-        let items: Vec<&Item> = page.items().iter().collect();
-        let Some(end) = items.last().map(|item| item.id) else { break };
-        match writer.write(beside, &page.bytes, &items, last, Carry::default()).await? {
-            Written::Now(_) => last = end,
-            Written::Moved(_) => return Ok(Some("another repair is under way".to_owned())),
-            Written::Refused(reason) => return Ok(Some(reason)),
-        }
-    }
+    let mark = ends.mark(key).await?;
+    let base = mark.and_then(|mark| mark.counted).unwrap_or(0);
+    let there = stream_facts(writer.line(), beside).await?.unwrap_or_default();
     let end = before.last.max(last);
     if let (Some(added), true) = (before.added, end > EntryId::ZERO) {
-        let carry = Carry { added: Some(added), last: Some(end), max_deleted: before.max_deleted };
-        let there = stream_facts(source, &name.key).await?.unwrap_or_default();
-        let same = there.added == before.added && there.last == end;
-        if same {
+        let now = stream_facts(ends.both(name).await?.0, &name.key).await?.unwrap_or_default();
+        let added = added.checked_add_signed(base).unwrap_or(added).max(there.length);
+        if now.added == before.added && now.last == before.last {
+            let carry = Carry { added: Some(added), last: Some(end), max_deleted: before.max_deleted };
             writer.write(beside, &[], &[], last, carry).await?;
         }
     }
+    copy_groups(ends, name, &mut writer, (key, beside)).await?;
+    if !is_whole(ends, name, (key, beside)).await? {
+        return Ok(Some("the source changed while it was rebuilt".to_owned()));
+    }
+    exchange(&mut guard, key, beside).await
+}
+
+/// Writes the entries of both ends in the order of their ids; of two under the same id the source's. What only the target
+/// has is there by policy, or of somebody else: it stays. Answers the last id that was written, or why nothing came of it.
+async fn merge(
+    ends: &mut Ends,
+    name: &StreamName,
+    writer: &mut Writer,
+    (key, beside): (&[u8], &[u8]),
+    (upto, stood): (EntryId, EntryId),
+) -> Result<Result<EntryId, String>, WireError> {
+    let (source, target) = ends.both(name).await?;
+    let (mut source, mut target) = (Side { line: source, key: &name.key }, Side { line: target, key });
+    let (mut here, mut there) = (Walk::new(EntryId::ZERO), Walk::new(EntryId::ZERO));
+    let mut last = EntryId::ZERO;
+    loop {
+        here.fill(&mut source, upto).await?;
+        there.fill(&mut target, stood).await?;
+        let (run, end) = match (here.head().map(|item| item.id), there.head().map(|item| item.id)) {
+            (None, None) => return Ok(Ok(last)),
+            // Up to and with the target's next one, which the source's stands for.
+            (Some(a), b) if b.is_none_or(|b| a <= b) => (&mut here, b.map(|b| (b, true))),
+            (a, _) => (&mut there, a.map(|a| (a, false))),
+        };
+        let parts: Vec<&Item> = run.run(end).iter().collect();
+        match writer.write(beside, &run.page.bytes, &parts, last, Carry::default()).await? {
+            Written::Now(facts) => last = facts.last,
+            Written::Moved(_) => return Ok(Err("another repair is under way".to_owned())),
+            Written::Refused(reason) => return Ok(Err(reason)),
+        }
+        run.at += parts.len();
+        if there.head().is_some_and(|item| item.id == last) {
+            there.at += 1;
+        }
+    }
+}
+
+/// The groups of the target as they are, so that none that only the target has is lost; then what the source's say.
+async fn copy_groups(
+    ends: &mut Ends,
+    name: &StreamName,
+    writer: &mut Writer,
+    (key, beside): (&[u8], &[u8]),
+) -> Result<(), WireError> {
     let stands = stream_facts(writer.line(), beside).await?.unwrap_or_default();
+    let counts = writer.server.counts();
+    let target = ends.target_of(key).await?;
+    for group in groups(target, key).await? {
+        copy_group(target, writer.line(), (key, beside), &group, (&stands, counts)).await?;
+    }
     for group in groups(ends.source.of(name.db, &name.key).await?, &name.key).await? {
         if !ends.plan.is_own_group(&group.name) {
-            let counts = writer.server.counts();
             let source = ends.source.of(name.db, &name.key).await?;
             copy_group(source, writer.line(), (&name.key, beside), &group, (&stands, counts)).await?;
         }
     }
-    let (source, target) = ends.both(name).await?;
-    let (mut a, mut b) = (Side { line: source, key: &name.key }, Side { line: target, key: beside });
-    if !difference(&mut a, &mut b, (EntryId::ZERO, stands.last), 1, |_| {}).await?.is_none() {
-        return Ok(Some("the source changed while it was rebuilt".to_owned()));
-    }
-    exchange(&mut writer, key, beside, stood.last).await
+    Ok(())
 }
 
-/// Puts the new stream in the place of the old one, if that stands where it stood.
-async fn exchange(writer: &mut Writer, key: &[u8], beside: &[u8], stood: EntryId) -> Result<Option<String>, WireError> {
-    let facts = writer.look(key).await?.unwrap_or_default();
-    let moved = Some("the stream moved on while it was rebuilt; pause the pipeline (gapless sync pause)".to_owned());
-    if facts.last != stood {
-        return Ok(moved);
-    }
-    let mut request = Request::of(&[b"WATCH", key]);
-    request.command(&[b"XINFO", b"STREAM", key]).command(&[b"MULTI"]);
+/// Whether the new stream has all that the source has, and all that only the old one had.
+async fn is_whole(ends: &mut Ends, name: &StreamName, (key, beside): (&[u8], &[u8])) -> Result<bool, WireError> {
+    let stands = stream_facts(ends.target_of(beside).await?, beside).await?.unwrap_or_default();
+    let terms = Terms::through(stands.last);
+    let (source, target) = ends.both(name).await?;
+    let (mut a, mut b) = (Side { line: source, key: &name.key }, Side { line: target, key: beside });
+    let [missing, _, other, ..] = difference(&mut a, &mut b, terms).await?.counts;
+    // A second line: both keys lie on the same node.
+    let nodes = ends.target.nodes().await?;
+    let (mut old, _) = nodes.door(&nodes.of(key)?).open(ends.plan.settings.target_db).await?;
+    let target = ends.target_of(beside).await?;
+    let (mut a, mut b) = (Side { line: &mut old, key }, Side { line: target, key: beside });
+    let lost = difference(&mut a, &mut b, terms).await?.counts[0];
+    Ok(missing + other + lost == 0)
+}
+
+/// Puts the new stream in the place of the old one, if nothing was added to that or deleted from it since.
+async fn exchange(guard: &mut Line, key: &[u8], beside: &[u8]) -> Result<Option<String>, WireError> {
+    let mut request = Request::of(&[b"MULTI"]);
     request.command(&[b"RENAME", beside, key]).command(&[b"EXEC"]);
-    let line = writer.line();
-    let replies = line.all(&request).await?;
+    let replies = guard.all(&request).await?;
     match replies.last() {
-        Some(Reply::Nil) | None => Ok(moved),
+        Some(Reply::Nil) | None => {
+            Ok(Some("the stream moved on while it was rebuilt; pause the pipeline (gapless sync pause)".to_owned()))
+        }
         Some(Reply::Error(words)) => Ok(Some(words.clone())),
         Some(_) => Ok(None),
     }
