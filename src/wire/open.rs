@@ -17,6 +17,8 @@ use crate::config::{HostPort, RedisEnd, Route};
 pub struct Door {
     /// Address, credentials, TLS.
     pub end: RedisEnd,
+    /// `source` or `target`, as the keys of the configuration begin.
+    pub side: &'static str,
     /// Longest wait for a connection.
     pub connect_timeout: Duration,
     /// Longest wait for the answer to one command.
@@ -99,6 +101,16 @@ impl Door {
     }
 
     async fn direct(&self, route: &Route, db: u16) -> Result<(Line, Server), WireError> {
+        let opened = self.greeted(route, db).await;
+        opened.map_err(|error| match error {
+            WireError::Away { address, reason } if self.end.url.tls => {
+                WireError::Away { address, reason: tls::explained(&reason, self.side) }
+            }
+            error => error,
+        })
+    }
+
+    async fn greeted(&self, route: &Route, db: u16) -> Result<(Line, Server), WireError> {
         let mut line = self.connect(route).await?;
         self.greet(&mut line, self.end.username.as_deref(), self.end.password.as_ref().map(|p| p.reveal())).await?;
         if db > 0 {
@@ -116,10 +128,13 @@ impl Door {
 
     async fn connect(&self, route: &Route) -> Result<Line, WireError> {
         let away = |reason: String| WireError::Away { address: self.address(), reason };
-        let opened = tokio::time::timeout(self.connect_timeout, self.stream(route)).await;
-        let opened =
-            opened.map_err(|_| away(format!("no connection within {} ms", self.connect_timeout.as_millis())))?;
+        let opened = tokio::time::timeout(self.connect_timeout * 2, self.stream(route)).await;
+        let opened = opened.map_err(|_| away(self.late()))?;
         Ok(Line::new(opened.map_err(away)?, &self.address(), self.command_timeout))
+    }
+
+    fn late(&self) -> String {
+        format!("no connection within {} ms", self.connect_timeout.as_millis())
     }
 
     async fn stream(&self, route: &Route) -> Result<Box<dyn Stream>, String> {
@@ -127,14 +142,18 @@ impl Door {
         match route {
             Route::Unix(path) => Ok(Box::new(UnixStream::connect(path as &Path).await.map_err(words)?)),
             Route::Tcp(HostPort { host, port }) => {
-                let stream = TcpStream::connect((host.as_str(), *port)).await.map_err(words)?;
+                let reached = TcpStream::connect((host.as_str(), *port));
+                let reached = tokio::time::timeout(self.connect_timeout, reached).await;
+                let stream = reached.map_err(|_| self.late())?.map_err(words)?;
                 stream.set_nodelay(true).map_err(words)?;
                 if !self.end.url.tls {
                     return Ok(Box::new(stream));
                 }
                 let connector = TlsConnector::from(tls::client(&self.end.tls)?);
                 let name = ServerName::try_from(host.clone()).map_err(|error| error.to_string())?;
-                Ok(Box::new(connector.connect(name, stream).await.map_err(words)?))
+                let greeted = tokio::time::timeout(self.connect_timeout, connector.connect(name, stream)).await;
+                let late = |_| format!("no TLS within {} ms", self.connect_timeout.as_millis());
+                Ok(Box::new(greeted.map_err(late)?.map_err(words)?))
             }
             Route::Sentinel { .. } => Err("a Sentinel is no server".to_owned()),
             Route::Cluster(_) => Err("a cluster is many servers".to_owned()),

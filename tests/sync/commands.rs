@@ -23,47 +23,6 @@ fn plan_writes_nothing_and_names_what_is_in_the_way() {
 }
 
 #[test]
-fn the_acl_lines_of_plan_are_enough_and_a_lacking_right_is_named() {
-    let mut world = World::new("");
-    add(&world.source, 0, "s", 1..=10);
-    let plan = world.run(&["sync", "plan", "--json"]).json();
-    let lines: Vec<String> = serde_json::from_value(plan["acl"].clone()).expect("lines");
-    for (server, line) in [(&world.source, &lines[0]), (&world.target, &lines[1])] {
-        let line = line.replace(">PASSWORD", ">pw");
-        query::<()>(server, 0, &line.split(' ').collect::<Vec<_>>());
-    }
-    let (source, target) = (world.source.port, world.target.port);
-    let with_users = |more: &str| {
-        let redis = world.redis.url();
-        let text = crate::world::pipeline(
-            "x",
-            &format!("redis://gapless_source:pw@127.0.0.1:{source}"),
-            &format!("redis://gapless_target:pw@127.0.0.1:{target}"),
-            more,
-        );
-        crate::support::node::config(&redis, &text)
-    };
-    world.space.write("gapless.toml", &with_users(""));
-    let plan = world.run(&["sync", "plan"]);
-    assert_eq!(plan.code, 0, "{plan:?}");
-    let node = world.node();
-    world.wait_equal("s");
-    query::<()>(&world.source, 0, &["XGROUP", "CREATE", "s", "g", "0"]);
-    poll("the group", || {
-        let groups: Vec<redis::Value> = query(&world.target, 0, &["XINFO", "GROUPS", "s"]);
-        (groups.len() == 1).then_some(())
-    });
-    drop(node);
-    query::<()>(&world.target, 0, &["ACL", "SETUSER", "gapless_target", "-xsetid"]);
-    let plan = world.run(&["sync", "plan"]);
-    assert_eq!(plan.code, 1, "{plan:?}");
-    assert!(plan.out.contains("the user of the target lacks: +xsetid"), "{plan:?}");
-    world.source.kill();
-    let away = world.run(&["sync", "plan"]);
-    assert_eq!(away.code, 3, "{away:?}");
-}
-
-#[test]
 fn planted_faults_of_every_class_are_named_and_a_hole_is_repaired() {
     let world = World::new("");
     let keys = ["s good", "s hole", "s other", "s extra", "s group", "s groups", "s count"];

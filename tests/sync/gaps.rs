@@ -166,6 +166,9 @@ fn a_flushed_target_is_filled_again_and_the_loss_is_noted() {
     world.wait_equal("s");
     let note = world.wait_noted("db0:s", "target_loss");
     assert_eq!((&note["after"], &note["through"]), (&"0-0".into(), &"100-0".into()), "{note}");
+    // A stream that nobody adds to is looked at as well.
+    query::<()>(&world.target, 0, &["FLUSHALL"]);
+    world.wait_equal("s");
     drop(node);
 }
 

@@ -13,6 +13,8 @@ mod foreign;
 mod gaps;
 mod groups;
 mod loops;
+mod states;
 mod storms;
+mod trust;
 mod versions;
 mod world;

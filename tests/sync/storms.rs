@@ -141,22 +141,6 @@ fn a_target_that_became_a_replica_is_waited_for() {
 }
 
 #[test]
-fn a_target_that_loads_its_data_is_waited_for() {
-    let mut world = World::new("");
-    add(&world.source, 0, "s", 1..=20_000);
-    let node = world.node();
-    world.wait_equal("s");
-    add(&world.target, 0, "filler", 1..=100_000);
-    world.target.kill();
-    add(&world.source, 0, "s", 20_001..=20_100);
-    // It listens at once, and answers LOADING for a while.
-    world.target.resume();
-    poll("its data", || crate::world::raw::<usize>(&world.target, 0, &[b"XLEN", b"s"]).ok());
-    world.wait_equal("s");
-    drop(node);
-}
-
-#[test]
 fn a_second_writer_on_the_target_is_noticed_and_nothing_is_written_behind_it() {
     let world = World::new("");
     add(&world.source, 0, "s", 1..=10);

@@ -91,3 +91,59 @@ fn in_group_mode_from_redis_6_2() {
         rows.is_empty().then_some(())
     });
 }
+
+/// What is pending in our own group on the source.
+fn unread(world: &World) -> usize {
+    query::<Vec<redis::Value>>(&world.source, 0, &["XPENDING", "s", "gapless-sync", "-", "+", "100"]).len()
+}
+
+#[test]
+fn a_position_is_withheld_until_the_disk_has_what_it_stands_for() {
+    // No other server here has WAITAOF.
+    let world = World::with(
+        RedisServer::start(),
+        server("valkey-9"),
+        "publish_group = \"copied\"\nwait_aof = true\nwait_ms = 50",
+    );
+    // Left to the system, so that nobody knows when it is there.
+    query::<()>(&world.target, 0, &["CONFIG", "SET", "appendfsync", "no"]);
+    add(&world.source, 0, "s", 1..=30);
+    let node = world.node();
+    world.wait_equal("s");
+    let told = node.wait_for("positions are withheld");
+    assert!(told.contains("the disk of 0 of 1 masters"), "{told}");
+    let position = || {
+        let groups: redis::Value = query(&world.source, 0, &["XINFO", "GROUPS", "s"]);
+        format!("{groups:?}")
+    };
+    // The copy does not wait for it; without an append-only file nobody can say anything, and no stream is left alone.
+    query::<()>(&world.target, 0, &["CONFIG", "SET", "appendonly", "no"]);
+    add(&world.source, 0, "s", 31..=60);
+    world.wait_equal("s");
+    assert_eq!(position(), "array([])");
+    query::<()>(&world.target, 0, &["CONFIG", "SET", "appendfsync", "everysec"]);
+    query::<()>(&world.target, 0, &["CONFIG", "SET", "appendonly", "yes"]);
+    poll("the position", || position().contains("60-0").then_some(()));
+    assert!(world.notes().values().all(|notes| notes["stopped"].is_null()), "{:?}", world.notes());
+}
+
+#[test]
+fn in_group_mode_nothing_is_acknowledged_that_the_disk_lacks() {
+    let world =
+        World::with(RedisServer::start(), server("valkey-9"), "mode = \"group\"\nwait_aof = true\nwait_ms = 50");
+    query::<()>(&world.target, 0, &["CONFIG", "SET", "appendfsync", "no"]);
+    add(&world.source, 0, "s", 1..=30);
+    let _node = world.node();
+    poll("the wait", || {
+        let status = world.run(&["status", "--json"]).json();
+        let units = status["units"].as_array().cloned().unwrap_or_default();
+        units
+            .iter()
+            .any(|unit| unit["last_error"].as_str().is_some_and(|w| w.contains("the disk of 0 of 1")))
+            .then_some(())
+    });
+    assert!(unread(&world) > 0, "it was acknowledged before it was on disk");
+    query::<()>(&world.target, 0, &["CONFIG", "SET", "appendfsync", "everysec"]);
+    world.wait_equal("s");
+    poll("nothing pending", || (unread(&world) == 0).then_some(()));
+}

@@ -359,6 +359,10 @@ impl StreamSync {
                 Written::Refused(reason) => return Ok(Some(reason)),
             }
         }
-        Ok(writer.wait(settings.wait_replicas, settings.wait_aof, settings.wait).await?)
+        match writer.wait(settings.wait_replicas, settings.wait_aof, settings.wait).await {
+            // A target that cannot tell, since it keeps no append-only file: copying goes on, nothing is claimed.
+            Err(WireError::Refused { reason, .. }) => Ok(Some(reason)),
+            told => Ok(told?),
+        }
     }
 }

@@ -34,17 +34,18 @@ pub struct SyncPlan {
 impl SyncPlan {
     /// The way to the source.
     pub fn source(&self) -> Door {
-        self.door(&self.settings.source)
+        self.door(&self.settings.source, "source")
     }
 
     /// The way to the target.
     pub fn target(&self) -> Door {
-        self.door(&self.settings.target)
+        self.door(&self.settings.target, "target")
     }
 
-    fn door(&self, end: &RedisEnd) -> Door {
+    fn door(&self, end: &RedisEnd, side: &'static str) -> Door {
         Door {
             end: end.clone(),
+            side,
             connect_timeout: self.settings.connect_timeout,
             command_timeout: self.settings.command_timeout,
             name: format!("gapless:{}", self.pipeline),

@@ -58,7 +58,7 @@ impl StreamSync {
             return Ok(());
         };
         let Some(key) = hands.streams.get(name).map(|stream| stream.target.clone()) else { return Ok(()) };
-        let there = hands.target.of(&key).await?.look(&key).await?;
+        let there = hands.target.of(&key).await?.look_again(&key).await?;
         let Some(stream) = hands.streams.get_mut(name) else { return Ok(()) };
         if there.as_ref().map_or(EntryId::ZERO, |facts| facts.last) != stream.position {
             stream.phase = Phase::New;

@@ -72,7 +72,9 @@ async fn end(name: &str, section: &SyncSettings, side: Side) -> Vec<Check> {
 fn away(title: &str, name: &str, side: Side, error: &WireError) -> Check {
     let (words, end) = (error.to_string(), side.as_str());
     let says = |what: &str| words.contains(what);
-    let remedy = if says("NOPERM") {
+    let remedy = if says("_tls_") || says("speak no TLS") || says("the certificate is another host's") {
+        "as it says; nodes try again with each connection, files are read anew".to_owned()
+    } else if says("NOPERM") {
         format!("give the user what `gapless sync plan --pipeline {name}` prints")
     } else if matches!(error, WireError::Shut { .. }) {
         format!("correct sync.{name}.{end}_username, {end}_password or {end}_password_file")

@@ -143,13 +143,22 @@ async fn one(ends: &mut Ends, chosen: &Chosen, name: StreamName, refused: String
 }
 
 /// All of them in a line.
+/// In place of a size.
+const UNSIZED: &str = "of unknown size (no +memory|usage)";
+
 fn total(planned: &[Planned]) -> String {
     let (refused, copied): (Vec<_>, Vec<_>) = planned.iter().partition(|one| !one.refused.is_empty());
     let entries: u64 = copied.iter().map(|one| one.entries).sum();
     let size: u64 = copied.iter().filter_map(|one| one.bytes).sum();
     let streams = count(copied.len(), "stream", "streams");
     let refused = if refused.is_empty() { String::new() } else { format!("; {} refused", refused.len()) };
-    format!("{streams} would be copied: {} entries, about {}{refused}\n", grouped(entries), bytes(size))
+    // The user may lack MEMORY USAGE, which the minimal rights leave out.
+    let size = if copied.is_empty() || copied.iter().any(|one| one.bytes.is_some()) {
+        format!("about {}", bytes(size))
+    } else {
+        UNSIZED.to_owned()
+    };
+    format!("{streams} would be copied: {} entries, {size}{refused}\n", grouped(entries))
 }
 
 fn to_json(planned: &Planned) -> serde_json::Value {

@@ -3,8 +3,10 @@
 use crate::config::{Deletes, RedisEnd, Route, SyncMode, SyncSettings};
 use crate::wire::{Line, Reply, Request, WireError};
 
-/// A right, and one harmless use of it; `K` stands for a key that is not there. Without one it cannot be tried.
+/// A right, and one harmless use of it; `K` stands for a key that is not there.
 pub(in crate::cli) type Need = (&'static str, &'static [&'static str]);
+/// Uses that are not harmless: they are only queued, which asks for the right, in a transaction that a fault ends.
+const QUEUED: [&str; 2] = ["+hset", "+hsetnx"];
 
 const BOTH: [Need; 12] = [
     ("+info", &["INFO", "server"]),
@@ -49,8 +51,8 @@ const TARGET: [Need; 17] = [
     ("+xclaim", &["XCLAIM", "K", "g", "c", "0", "0-1", "JUSTID"]),
     ("+xack", &["XACK", "K", "g", "0-1"]),
     ("+hget", &["HGET", "gapless:replicas", "gapless:none"]),
-    ("+hset", &[]),
-    ("+hsetnx", &[]),
+    ("+hset", &["HSET", "gapless:replicas", "gapless:none", "-"]),
+    ("+hsetnx", &["HSETNX", "gapless:replicas", "gapless:none", "-"]),
     ("+hdel", &["HDEL", "gapless:replicas", "gapless:none"]),
     ("+rename", &["RENAME", "K", "K"]),
     ("+del", &["DEL", "K"]),
@@ -86,8 +88,13 @@ pub(in crate::cli) fn needs(settings: &SyncSettings) -> Needs {
     let is_cluster = |end: &RedisEnd| matches!(end.url.route, Route::Cluster(_));
     source.extend(is_cluster(&settings.source).then_some(slots));
     target.extend(is_cluster(&settings.target).then_some(slots));
-    source.dedup_by_key(|need| need.0);
-    Needs { source, target }
+    Needs { source: once(source), target: once(target) }
+}
+
+fn once(mut needs: Vec<Need>) -> Vec<Need> {
+    let mut known = std::collections::BTreeSet::new();
+    needs.retain(|need| known.insert(need.0));
+    needs
 }
 
 /// The line that makes a user with these rights.
@@ -103,17 +110,29 @@ pub(in crate::cli) async fn lacking(
     needs: &[Need],
 ) -> Result<Vec<&'static str>, WireError> {
     let mut lacks = Vec::new();
-    for (rule, sample) in needs.iter().filter(|(_, sample)| !sample.is_empty()) {
+    for (rule, sample) in needs {
         let args: Vec<&[u8]> =
             sample.iter().map(|arg| if *arg == "K" { key.as_bytes() } else { arg.as_bytes() }).collect();
+        let is_queued = QUEUED.contains(rule);
+        if is_queued && !is_good(line, &[b"MULTI"]).await? {
+            // That right is lacking as well, and told; this one is known when that is given.
+            continue;
+        }
         let reply = line.all(&Request::of(&args)).await?;
-        if matches!(reply.first(), Some(Reply::Error(words)) if words.starts_with("NOPERM")) {
+        // An EXEC that is refused says so in the words of its abort.
+        if matches!(reply.first(), Some(Reply::Error(words)) if words.contains("NOPERM")) {
             lacks.push(*rule);
         }
-        if *rule == "+multi" {
-            // What was begun is ended by the `EXEC` that follows, or here.
-            line.all(&Request::of(&[b"DISCARD"])).await?;
+        if is_queued || *rule == "+multi" {
+            // What was begun ends without an effect. `DISCARD` is no right that is needed, so it may not be given.
+            let mut end = Request::of(&[b"HSETNX"]);
+            end.command(&[b"EXEC"]);
+            line.all(&end).await?;
         }
     }
     Ok(lacks)
+}
+
+async fn is_good(line: &mut Line, args: &[&[u8]]) -> Result<bool, WireError> {
+    Ok(!matches!(line.all(&Request::of(args)).await?.first(), Some(Reply::Error(_)) | None))
 }

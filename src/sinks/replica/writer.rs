@@ -93,6 +93,12 @@ impl Writer {
         Ok(facts)
     }
 
+    /// As [`Writer::look`], and never from memory: of a stream that is not written nobody else would tell.
+    pub async fn look_again(&mut self, key: &[u8]) -> Result<Option<StreamFacts>, WireError> {
+        self.watched = None;
+        self.look(key).await
+    }
+
     /// Writes entries behind `expected`, in order, all or none. `items` are places in `bytes`.
     ///
     /// A crash before the answer leaves all of them on the target, or none; the target's own last id tells which.
