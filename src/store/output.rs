@@ -47,8 +47,8 @@ pub struct GroupFacts {
 pub enum Begin {
     /// With the oldest entry that there is.
     Oldest,
-    /// With what comes from now on.
-    Now,
+    /// Behind this entry.
+    Behind(EntryId),
 }
 
 impl Store {
@@ -124,8 +124,11 @@ impl Store {
     ) -> Result<GroupReader, StoreError> {
         let key = self.keys.output(pipeline, output);
         let mut cmd = redis::cmd("XGROUP");
-        let from = if begin == Begin::Oldest { "0" } else { "$" };
-        cmd.arg("CREATE").arg(&key).arg(group).arg(from).arg("MKSTREAM");
+        let from = match begin {
+            Begin::Oldest => EntryId::ZERO,
+            Begin::Behind(id) => id,
+        };
+        cmd.arg("CREATE").arg(&key).arg(group).arg(from.to_string()).arg("MKSTREAM");
         match bell.call("XGROUP", &cmd).await {
             Ok(_) => {}
             Err(StoreError::Refused { reason, .. }) if reason.starts_with("BUSYGROUP") => {}
@@ -134,8 +137,8 @@ impl Store {
             }
             Err(error) => return Err(error),
         }
-        let (group, consumer) = (group.to_owned(), consumer.to_owned());
-        Ok(GroupReader { link: bell.clone(), key, group, consumer, owed: Some(EntryId::ZERO) })
+        let (group, consumer, home) = (group.to_owned(), consumer.to_owned(), bell.health().home());
+        Ok(GroupReader { link: bell.clone(), key, group, consumer, home, owed: Some(EntryId::ZERO) })
     }
 }
 
@@ -146,6 +149,8 @@ pub struct GroupReader {
     key: String,
     group: String,
     consumer: String,
+    /// The [`Health::home`](super::link::Health::home) in which the group was last there.
+    home: u64,
     /// Served and not acknowledged: those behind this id come first.
     owed: Option<EntryId>,
 }
@@ -153,6 +158,8 @@ pub struct GroupReader {
 impl GroupReader {
     /// The next entries, at most `count`; where there is none yet it waits for one, at most as long as a bell does. May
     /// be empty all the same. Entries that are gone from the output are acknowledged and left out.
+    ///
+    /// Fails with [`StoreError::Broken`] where the group is gone; see [`GroupReader::is_forgotten`].
     pub async fn next(&mut self, count: u32) -> Result<Vec<Entry>, StoreError> {
         while let Some(after) = self.owed {
             let (entries, _) = self.read(&after.to_string(), count).await?;
@@ -176,6 +183,12 @@ impl GroupReader {
         Ok(entries)
     }
 
+    /// Whether a crash or a failover of Redis can have taken the group back, so that joining again is right; else
+    /// somebody has destroyed it.
+    pub fn is_forgotten(&self) -> bool {
+        self.link.health().home() != self.home
+    }
+
     /// Entries are done with. Safe to repeat.
     pub async fn acknowledge(&self, ids: &[EntryId]) -> Result<(), StoreError> {
         if ids.is_empty() {
@@ -189,12 +202,15 @@ impl GroupReader {
         self.link.call("XACK", &cmd).await.map(drop)
     }
 
-    async fn read(&self, from: &str, count: u32) -> Result<(Vec<Entry>, bool), StoreError> {
+    async fn read(&mut self, from: &str, count: u32) -> Result<(Vec<Entry>, bool), StoreError> {
         let mut cmd = redis::cmd("XREADGROUP");
         cmd.arg("GROUP").arg(&self.group).arg(&self.consumer).arg("COUNT").arg(count);
         cmd.arg("BLOCK").arg(block(&self.link)).arg("STREAMS").arg(&self.key).arg(from);
         match self.link.call_and_tell("XREADGROUP", &cmd).await {
-            Ok(told) => Ok((first_stream("XREADGROUP", told.value)?, told.resent)),
+            Ok(told) => {
+                self.home = told.home;
+                Ok((first_stream("XREADGROUP", told.value)?, told.resent))
+            }
             Err(StoreError::Refused { reason, .. }) if reason.starts_with("NOGROUP") => {
                 Err(StoreError::Broken { key: self.key.clone(), reason: format!("its group {} is gone", self.group) })
             }

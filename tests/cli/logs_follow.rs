@@ -1,5 +1,6 @@
 //! `gapless logs follow`: lines as they come, and none missed from a group, whatever ends the command.
 
+use std::collections::BTreeSet;
 use std::io::{BufRead, BufReader, Read};
 use std::process::Child;
 use std::sync::mpsc;
@@ -9,6 +10,9 @@ use serde_json::{Value, json};
 
 use super::logs::{append, followed, logs, path, wait_lines};
 use super::support::node::{DEADLINE, Workspace, poll, send_signal};
+use super::support::redis::RedisServer;
+
+const LINES: &str = "t:{logs.web}:out:lines";
 
 /// A follower, and what it says.
 struct Follower {
@@ -190,11 +194,20 @@ fn a_reader_that_goes_away_ends_it_and_nothing_is_lost_by_that() {
     drop(next.end(Signal::TERM));
 }
 
+/// Waits until the group `g` owes nothing, and all of that is in Redis's file: `kill -9` takes nothing of it.
+fn wait_kept(redis: &RedisServer) {
+    poll("the acknowledgement to be kept", || {
+        let pending = redis.text(&["EVAL", "return redis.call('XPENDING', KEYS[1], 'g')[1]", "1", LINES]);
+        (pending == "0" && redis.text(&["INFO", "persistence"]).contains("aof_buffer_length:0\r")).then_some(())
+    });
+}
+
 #[test]
 fn an_outage_is_said_once_and_nothing_is_missed_over_it() {
     let (mut redis, workspace, _node) = followed();
     let mut follower = Follower::start(&workspace, &["--group", "g"]);
     drop(follower.lines(6));
+    wait_kept(&redis);
     redis.kill();
     append(&workspace, "a.log", &["INFO meanwhile"]);
     let mut err = BufReader::new(follower.child.stderr.take().expect("a pipe"));
@@ -202,13 +215,48 @@ fn an_outage_is_said_once_and_nothing_is_missed_over_it() {
     err.read_line(&mut words).expect("a line");
     assert!(words.contains("is out of reach: ") && words.ends_with("; waiting for it\n"), "{words}");
     redis.resume();
-    let rest: Vec<String> =
-        std::iter::from_fn(|| Some(follower.line())).take_while(|line| line != "INFO meanwhile").collect();
-    assert!(rest.len() <= 6, "at most those that were not acknowledged: {rest:?}");
+    assert_eq!(follower.line(), "INFO meanwhile", "the others were acknowledged");
     send_signal(follower.child.id(), Signal::TERM);
     let mut words = String::new();
     err.read_to_string(&mut words).expect("text");
     assert_eq!(words, "gapless: redis answers again\n");
+}
+
+/// What a crash of Redis may do to a group that is young: its last moment is gone, and the group with it.
+#[test]
+fn a_group_that_redis_has_lost_begins_once_more_and_one_that_was_destroyed_does_not() {
+    let (mut redis, workspace, _node) = followed();
+    let file = std::fs::read_dir(redis.folder().join("appendonlydir")).expect("its folder");
+    let file =
+        file.map(|entry| entry.expect("an entry").path()).find(|path| path.to_string_lossy().ends_with(".incr.aof"));
+    let file = file.expect("the append-only file");
+    poll("all lines to be kept", || {
+        redis.text(&["INFO", "persistence"]).contains("aof_buffer_length:0\r").then_some(())
+    });
+    let before = std::fs::metadata(&file).expect("its size").len();
+    let mut follower = Follower::start(&workspace, &["--group", "g"]);
+    let lines = sorted(follower.lines(6));
+    wait_kept(&redis);
+    redis.kill();
+    std::fs::OpenOptions::new().write(true).open(&file).and_then(|file| file.set_len(before)).expect("cut");
+    redis.resume();
+    let mut again: BTreeSet<String> = BTreeSet::new();
+    while again.len() < lines.len() {
+        again.insert(follower.line());
+    }
+    assert_eq!(Vec::from_iter(again), lines, "none is missed; each came twice");
+    append(&workspace, "a.log", &["INFO after"]);
+    poll("the line behind them", || (follower.line() == "INFO after").then_some(()));
+    redis.command(&["XGROUP", "DESTROY", LINES, "g"]);
+    let err = follower.child.stderr.take().expect("a pipe");
+    let (code, rest) = follower.ended();
+    let said: Vec<String> = BufReader::new(err).lines().map_while(Result::ok).collect();
+    assert_eq!(rest, [""; 0]);
+    assert!(said.iter().any(|line| line.contains("redis has lost the group")), "{said:?}");
+    assert!(
+        code == Some(2) && said.last().is_some_and(|line| line.contains("its group g is gone")),
+        "{code:?} {said:?}"
+    );
 }
 
 #[test]

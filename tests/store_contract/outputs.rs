@@ -149,7 +149,8 @@ async fn a_reader_that_waits_is_served_no_line_of_a_refused_commit() {
     let (store, pipeline) = (&world.store, &world.pipeline);
     let after = store.newest(&world.link, pipeline, "lines", 1).await.expect("entries")[0].id;
     let (tails, groups) = (bell(&world), bell(&world));
-    let mut group = store.join(&groups, pipeline, "lines", ("readers", "a"), Begin::Now).await.expect("a group");
+    let join = store.join(&groups, pipeline, "lines", ("readers", "a"), Begin::Behind(after));
+    let mut group = join.await.expect("a group");
     let blocked = || world.server.text(&["INFO", "clients"]).contains("blocked_clients:2");
     let refuse = async {
         wait::until_true("both to wait", blocked).await;

@@ -307,22 +307,42 @@ impl<'a> Follower<'a> {
         }
     }
 
+    /// The end of the stream, as of now.
+    async fn end(&self) -> Result<EntryId, StoreError> {
+        let facts = self.desk.store.output_facts(&self.desk.link, &self.chosen.pipeline, &self.output).await?;
+        Ok(facts.map_or(EntryId::ZERO, |facts| facts.last))
+    }
+
     async fn next(&mut self) -> Result<Vec<Entry>, StoreError> {
         let (store, pipeline) = (&self.desk.store, &self.chosen.pipeline);
         if let (Source::Unjoined, Some(group)) = (&self.source, &self.args.group) {
-            let begin = if self.begin == Origin::Now { Begin::Now } else { Begin::Oldest };
+            let begin = match self.begin {
+                Origin::Beginning => Begin::Oldest,
+                Origin::Now => Begin::Behind(self.end().await?),
+                Origin::Behind(id) => Begin::Behind(id.min(self.end().await?)),
+            };
+            if let Begin::Behind(id) = begin {
+                // A group that Redis loses begins here once more, whatever came meanwhile.
+                self.begin = Origin::Behind(id);
+            }
             let names = (group.as_str(), self.args.consumer.as_str());
             self.source = Source::Group(store.join(&self.bell, pipeline, &self.output, names, begin).await?);
         }
         if let Source::Stream(None) = &self.source {
-            let facts = store.output_facts(&self.desk.link, pipeline, &self.output).await?;
-            self.source = Source::Stream(Some(facts.map_or(EntryId::ZERO, |facts| facts.last)));
+            self.source = Source::Stream(Some(self.end().await?));
         }
         if std::mem::take(&mut self.was_full) {
             self.look_for_a_hole().await?;
         }
         let entries = match &mut self.source {
-            Source::Group(group) => group.next(self.page).await?,
+            Source::Group(group) => match group.next(self.page).await {
+                Err(StoreError::Broken { .. }) if group.is_forgotten() => {
+                    complain("redis has lost the group; it begins once more, and lines may come twice");
+                    self.source = Source::Unjoined;
+                    return Ok(Vec::new());
+                }
+                entries => entries?,
+            },
             Source::Stream(after) => {
                 let from = after.unwrap_or(EntryId::ZERO);
                 let entries = store.tail(&self.bell, pipeline, &self.output, from, self.page).await?;
