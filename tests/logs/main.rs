@@ -16,6 +16,8 @@ mod matrix;
 mod oracle;
 #[cfg(any(debug_assertions, feature = "failpoints"))]
 mod parse;
+mod parse_storms;
+mod refusals;
 mod storms;
 #[cfg(any(debug_assertions, feature = "failpoints"))]
 mod watch;

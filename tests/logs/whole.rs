@@ -18,26 +18,26 @@ use crate::support::{chaos, wait};
 const LIMIT: usize = 64 * 1024;
 
 /// One followed file, and what its lives held.
-struct Logger {
-    path: PathBuf,
+pub struct Logger {
+    pub path: PathBuf,
     handle: File,
-    lives: Vec<Vec<u8>>,
+    pub lives: Vec<Vec<u8>>,
 }
 
 impl Logger {
-    fn new(folder: &Path) -> Self {
+    pub fn new(folder: &Path) -> Self {
         fs::create_dir_all(folder).expect("a folder");
         let path = folder.join("app.log");
         Self { handle: open(&path), path, lives: vec![Vec::new()] }
     }
 
-    fn append(&mut self, bytes: &[u8]) {
+    pub fn append(&mut self, bytes: &[u8]) {
         self.handle.write_all(bytes).expect("written");
         self.lives.last_mut().expect("a life").extend_from_slice(bytes);
     }
 
     /// As logrotate does, by renaming or by copying.
-    fn rotate(&mut self, copies: bool) {
+    pub fn rotate(&mut self, copies: bool) {
         let numbered = |n: usize| self.path.with_file_name(format!("app.log.{n}"));
         for n in (1..self.lives.len()).rev() {
             fs::rename(numbered(n), numbered(n + 1)).expect("shifted");
@@ -57,7 +57,7 @@ fn open(path: &Path) -> File {
     OpenOptions::new().append(true).create(true).open(path).expect("a file")
 }
 
-fn section(name: &str, path: &Path, more: &str) -> String {
+pub fn section(name: &str, path: &Path, more: &str) -> String {
     format!(
         "[logs.{name}]\npaths = [\"{}\"]\npoll_ms = 50\npoll_only_ms = 50\nrotate_wait_ms = 500\n{more}\n",
         path.display()
@@ -65,7 +65,7 @@ fn section(name: &str, path: &Path, more: &str) -> String {
 }
 
 /// Waits until the stream has had so many entries. As long as there is progress it may take its time.
-async fn entries(redis: &RedisServer, stream: &str, want: u64) {
+pub async fn entries(redis: &RedisServer, stream: &str, want: u64) {
     let mut connection = redis.connection();
     let mut had = 0;
     while had < want {
@@ -79,7 +79,7 @@ async fn entries(redis: &RedisServer, stream: &str, want: u64) {
     }
 }
 
-fn judged(redis: &RedisServer, stream: &str, lives: &[Vec<u8>]) {
+pub fn judged(redis: &RedisServer, stream: &str, lives: &[Vec<u8>]) {
     let faults = oracle::faults(&oracle::truth(lives, LIMIT), &oracle::entries(redis, stream));
     assert!(faults.is_empty(), "{stream}:\n{}", faults.join("\n"));
 }
@@ -137,7 +137,7 @@ async fn real_logs_in_random_pieces_with_rotations_between_come_as_their_bytes()
 }
 
 /// Kibibytes of memory that a process has now.
-fn resident(node: &Node) -> u64 {
+pub fn resident(node: &Node) -> u64 {
     let status = fs::read_to_string(format!("/proc/{}/status", node.pid())).expect("its status");
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("VmRSS");
     line.trim().trim_end_matches(" kB").parse().expect("a number")
