@@ -106,7 +106,7 @@ async fn list(reach: &Reach, json: bool) -> Result<Exit, StoreError> {
 async fn show(reach: &Reach, unit: &UnitId, json: bool) -> Result<Exit, StoreError> {
     let now = server_ms(&reach.link).await?;
     let Some(shown) = reach.store.checkpoint(&reach.link, unit).await? else {
-        return Ok(Exit::missing(&format!("{unit} has no checkpoint: no node has held it yet")));
+        return never_held(reach, unit).await;
     };
     if json {
         return Ok(output::json(&shown_json(&shown, now), Exit::good()));
@@ -128,6 +128,20 @@ async fn show(reach: &Reach, unit: &UnitId, json: bool) -> Result<Exit, StoreErr
     ];
     let text: String = lines.iter().map(|(name, value)| format!("{name:<10}  {value}\n")).collect();
     Ok(output::text(&text, Exit::good()))
+}
+
+/// There is no such checkpoint. Of a unit of a host those of other hosts are named: what a host is called is easily mistaken.
+async fn never_held(reach: &Reach, unit: &UnitId) -> Result<Exit, StoreError> {
+    let mut words = format!("{unit} has no checkpoint: no node has held it yet");
+    if let Some((actor, _)) = unit.actor.split_once('@') {
+        let locals = reach.store.tables(&reach.link, &unit.pipeline).await?;
+        let others = locals.iter().filter(|local| local.split('@').next() == Some(actor));
+        let others: Vec<String> = others.map(|local| format!("{}/{local}", unit.pipeline)).collect();
+        if !others.is_empty() {
+            words.push_str(&format!("; there are: {}", plain(&others.join(", "))));
+        }
+    }
+    Ok(Exit::missing(&words))
 }
 
 async fn past(reach: &Reach, unit: &UnitId, json: bool) -> Result<Exit, StoreError> {

@@ -43,7 +43,7 @@ pub struct LogsSeen {
 }
 
 /// The LogParser.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Default, Serialize)]
 pub struct ParserSeen {
     /// `kind.name/log_parser`.
     pub unit: String,
@@ -65,6 +65,8 @@ pub struct ParserSeen {
     pub commit_age_ms: Option<u64>,
     /// A living node may run it.
     pub runs: bool,
+    /// What the node that runs it says it waits for; empty where nothing keeps it waiting.
+    pub waits: String,
 }
 
 /// One LogWatcher.
@@ -86,6 +88,8 @@ pub struct WatcherSeen {
     pub runs: bool,
     /// It keeps places, and no living node may run it.
     pub orphan: bool,
+    /// What the node that runs it says it waits for; empty where nothing keeps it waiting.
+    pub waits: String,
 }
 
 /// What a file is doing.
@@ -205,6 +209,7 @@ async fn parser(
         dropped: [events.dropped.unread, unparsed.dropped.unread],
         commit_age_ms: (shown.committed_ms > 0).then(|| time_ms.saturating_sub(shown.committed_ms)),
         runs: nodes.iter().any(|node| node.runs.contains(&name)),
+        waits: waits(nodes, &name),
         unit: name,
         events: state.events,
         unparsed: state.unparsed,
@@ -219,6 +224,13 @@ fn lag(stream: &OutputFacts, state: &ParserState, offset: &str) -> u64 {
     }
     let place = state.place.unwrap_or_else(|| stream.added.saturating_sub(stream.length));
     stream.added.saturating_sub(place).min(stream.length)
+}
+
+/// What a unit waits for, by the word of its node.
+fn waits(nodes: &[NodeInfo], unit: &str) -> String {
+    let reports = nodes.iter().flat_map(|node| &node.units);
+    let waiting = reports.filter(|report| report.unit == unit && report.state == "waiting");
+    waiting.map(|report| report.last_error.clone()).next().unwrap_or_default()
 }
 
 fn is_watcher(address: &Address) -> bool {
@@ -237,6 +249,7 @@ fn watcher(address: &Address, shown: &Shown, files: usize, nodes: &[NodeInfo], t
         commit_age_ms: (shown.committed_ms > 0).then(|| time_ms.saturating_sub(shown.committed_ms)),
         runs,
         orphan: files > 0 && !runs,
+        waits: waits(nodes, &name),
         unit: name,
     }
 }
@@ -326,24 +339,31 @@ fn sum_up(seen: &LogsSeen, entries_max: u64) -> Summary {
         seen.watchers.iter().filter(|w| w.orphan).map(|w| (w.host.as_str(), w.files)).collect();
     let stream = seen.stream.clone().unwrap_or_default();
     let lag = stream.groups.iter().map(|group| group.lag.unwrap_or(0) + group.pending).max();
-    let parsed =
-        seen.parser.as_ref().map_or_else(String::new, |p| format!(", events {}, unparsed {}", p.events, p.unparsed));
+    let oldest_ms = open.iter().filter_map(|file| file.oldest_ms).max();
+    let oldest = oldest_ms.map_or_else(String::new, |ms| format!(" (the oldest {} s)", ms / 1000));
     let words = format!(
-        "lines {lines}, behind {behind} bytes in {late} of {} files{}, stream {}{}{}{parsed}{}",
+        "lines {lines}, behind {behind} bytes in {late} of {} files{}{oldest}, stream {}{}{}{}{}",
         open.len(),
         if seen.has_more { " (or more)" } else { "" },
         stream.length,
         lag.map_or_else(String::new, |lag| format!(", lag {lag}")),
         if stream.dropped.unread > 0 { format!(", dropped {}", stream.dropped.unread) } else { String::new() },
+        seen.parser.as_ref().map_or_else(String::new, parsed),
         if orphans.is_empty() { String::new() } else { ", ALARM: orphans (gapless logs status)".to_owned() },
     );
     let facts = serde_json::json!({
         "lines": lines, "files": open.len(), "behind": behind, "behind_files": late, "whole": !seen.has_more,
-        "oldest_ms": open.iter().filter_map(|file| file.oldest_ms).max(), "orphans": orphans.keys().collect::<Vec<_>>(),
+        "oldest_ms": oldest_ms, "orphans": orphans.keys().collect::<Vec<_>>(),
         "stream": stream.length, "stream_max": entries_max, "groups": stream.groups.len(), "lag": lag,
         "dropped": stream.dropped.unread, "parser": seen.parser,
     });
     Summary { words, facts }
+}
+
+fn parsed(parser: &ParserSeen) -> String {
+    let named = |name: &str, n: u64| if n > 0 { format!(", {name} {n}") } else { String::new() };
+    let (lag, missed) = (named("parse lag", parser.lag), named("missed", parser.missed));
+    format!(", events {}, unparsed {}{lag}{missed}", parser.events, parser.unparsed)
 }
 
 #[cfg(test)]
@@ -421,9 +441,12 @@ mod tests {
         let words = sum_up(&seen, 1000).words;
         assert_eq!(words, "lines 80, behind 8 bytes in 1 of 1 files, stream 60, lag 5");
         assert!(words.len() < 78, "it fits a terminal");
-        seen.watchers[1] = watcher("b", 4, false);
+        (seen.files[0].oldest_ms, seen.watchers[1]) = (Some(12_000), watcher("b", 4, false));
+        seen.parser = Some(ParserSeen { events: 70, unparsed: 3, lag: 7, missed: 1, ..ParserSeen::default() });
         let summary = sum_up(&seen, 1000);
         assert!(summary.words.ends_with("ALARM: orphans (gapless logs status)"), "{}", summary.words);
+        let parts = "(the oldest 12 s), stream 60, lag 5, events 70, unparsed 3, parse lag 7, missed 1, ";
+        assert!(summary.words.contains(parts), "{}", summary.words);
         assert_eq!(summary.facts["orphans"], serde_json::json!(["b"]));
     }
 }

@@ -17,7 +17,8 @@ pub const SECTION: &str =
 const PIPELINE: [&str; 9] = ["behind", "files", "more", "orphans", "parser", "pipeline", "stream", "watchers", "whole"];
 const FILE: [&str; 10] =
     ["behind", "fault", "file", "host", "looked_at", "offset", "oldest_ms", "path", "size", "state"];
-const WATCHER: [&str; 8] = ["commit_age_ms", "files", "host", "lines", "orphan", "paused_age_ms", "runs", "unit"];
+const WATCHER: [&str; 9] =
+    ["commit_age_ms", "files", "host", "lines", "orphan", "paused_age_ms", "runs", "unit", "waits"];
 const STREAM: [&str; 10] =
     ["added", "dropped", "first", "groups", "keep", "last", "length", "max", "oldest_age_ms", "trimmed"];
 

@@ -55,7 +55,7 @@ pub(super) async fn run(reach: &Reach, unit: &UnitId, args: &RewindArgs, as_json
     let (Some(shown), Some(cluster)) =
         (reach.store.checkpoint(&reach.link, unit).await?, reach.store.cluster_id(&reach.link).await?)
     else {
-        return Ok(Exit::missing(&format!("{unit} has no checkpoint: no node has held it yet")));
+        return super::never_held(reach, unit).await;
     };
     let store = Store { cluster, ..reach.store.clone() };
     let (target, start) = match (target(reach, unit, args).await?, start(reach, unit).await?) {

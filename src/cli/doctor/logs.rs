@@ -1,5 +1,6 @@
 //! What `doctor` asks of log files and their streams.
 
+use std::path::{Component, Path, PathBuf};
 use std::time::Instant;
 
 use super::Check;
@@ -9,7 +10,7 @@ use crate::cli::words::{bytes, count, grouped};
 use crate::config::{Keep, LogsSettings, Settings};
 use crate::http::logs;
 use crate::ids::{Kind, PipelineId};
-use crate::sources::files::{FilesReport, Notice, Tails};
+use crate::sources::files::{FaultKind, FilesReport, Notice, Tails};
 use crate::store::startup::Server;
 use crate::store::status::server_ms;
 use crate::store::{Entry, StoreError};
@@ -49,24 +50,47 @@ fn files(name: &str, section: &LogsSettings, report: &FilesReport) -> Check {
     let title = format!("logs.{name} files");
     let matching = report.files.len() + report.beyond;
     let size: u64 = report.files.iter().map(|file| file.size).sum();
-    let words = format!("{} match, {}", count(matching, "file", "files"), bytes(size));
+    let words = format!("{}, {}", count(matching, "file matches", "files match"), bytes(size));
     if report.beyond > 0 {
         let words = format!("{words}; {} are not followed, files_max is {}", report.beyond, section.files_max);
         return Check::warn(&title, words, format!("raise logs.{name}.files_max, or narrow the patterns"));
     }
-    let of_files = report.files.iter().filter_map(|file| Some((&file.path, &file.fault.as_ref()?.1)));
-    let faults: Vec<_> = of_files.chain(report.faults.iter().map(|(path, _, reason)| (path, reason))).collect();
-    if let Some((path, reason)) = faults.first() {
+    let of_files =
+        report.files.iter().filter_map(|file| file.fault.as_ref().map(|(kind, why)| (&file.path, *kind, why)));
+    let faults: Vec<_> = of_files.chain(report.faults.iter().map(|(path, kind, why)| (path, *kind, why))).collect();
+    if let Some((path, kind, reason)) = faults.first() {
         let more = faults.len() - 1;
         let more = if more == 0 { String::new() } else { format!(" and {more} more") };
-        let remedy = "give the user of the node the right to read it and to search its folders";
-        return Check::warn(&title, format!("{words}; cannot read {}: {reason}{more}", path.display()), remedy);
+        let words = format!("{words}; cannot read {}: {reason}{more}", path.display());
+        return Check::warn(&title, words, remedy_for(*kind));
+    }
+    let words = if matching == 0 { format!("no file matches {}", section.paths.join(", ")) } else { words };
+    if let Some(folder) = section.paths.iter().find_map(|pattern| missing_folder(pattern)) {
+        let words = format!("{words}; there is no folder {}", folder.display());
+        return Check::warn(&title, words, "correct the patterns; or it is made later, and found then");
     }
     if matching == 0 {
-        let words = format!("no file matches {}", section.paths.join(", "));
-        return Check::warn(&title, words, "correct the patterns; or it comes later, and is found then");
+        return Check::warn(&title, words, "correct the patterns; or a file comes later, and is found then");
     }
     Check::good(&title, words)
+}
+
+fn remedy_for(kind: FaultKind) -> &'static str {
+    match kind {
+        FaultKind::Denied => "give the user of the node the right to read it and to search its folders",
+        FaultKind::NoHandles => handles::REMEDY,
+        FaultKind::Packed => "unpack it and pack it again, or leave it out: exclude = [...]",
+        FaultKind::Device => "look at the disk, or at the server of the network file system",
+        FaultKind::Other => "mend the path, or leave it out: exclude = [...]",
+    }
+}
+
+/// The folder in which the files of a pattern lie, up to its first wildcard, if it is not there.
+fn missing_folder(pattern: &str) -> Option<PathBuf> {
+    let pattern = Path::new(pattern);
+    let is_plain = |part: &Component<'_>| !part.as_os_str().to_string_lossy().contains(['*', '?', '[', '{']);
+    let folder: PathBuf = pattern.parent()?.components().take_while(is_plain).collect();
+    (!folder.as_os_str().is_empty() && !folder.is_dir()).then_some(folder)
 }
 
 /// How changes are noticed.
@@ -209,9 +233,25 @@ mod tests {
             (check.verdict, check.words)
         };
         let none = FilesReport::default();
-        assert_eq!(judge(&none), (Verdict::Warn, "no file matches /l/*.log".to_owned()));
+        let words = "no file matches /l/*.log; there is no folder /l".to_owned();
+        assert_eq!(judge(&none), (Verdict::Warn, words));
         let many = FilesReport { beyond: 3, ..FilesReport::default() };
         assert!(judge(&many).1.contains("3 are not followed, files_max is 1000"));
+    }
+
+    #[test]
+    fn the_folder_of_a_pattern_is_looked_for_up_to_its_first_wildcard() {
+        for (pattern, folder) in [
+            ("/no/such/*.log", Some("/no/such")),
+            ("/no/such/a.log", Some("/no/such")),
+            ("/no/*/deep/**/*.log", Some("/no")),
+            ("/tmp/*/x.log", None),
+            ("/*.log", None),
+            ("*.log", None),
+            ("no_such/{a,b}/x", Some("no_such")),
+        ] {
+            assert_eq!(missing_folder(pattern), folder.map(PathBuf::from), "{pattern}");
+        }
     }
 
     #[test]

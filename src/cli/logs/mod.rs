@@ -20,7 +20,11 @@ use crate::ids::{Kind, PipelineId};
 pub enum Logs {
     /// How far each followed file is in the stream, and who has read the stream how far
     #[command(after_help = "Examples:\n  gapless logs status\n  \
-        gapless logs status --json | jq '.pipelines[].files[] | select(.behind > 0)'")]
+        gapless logs status --json | jq '.pipelines[].files[] | select(.behind > 0)'\n\n\
+        OFFSET, SIZE and BEHIND are bytes: what is in the stream, what there is, the rest. A size in brackets is that of \
+        the last commit: the file lies on another host, is packed or gone. WAITS is the age of the oldest whole line \
+        that is not in the stream yet. A group that nobody reads any more keeps its lines in the stream, and once that is \
+        full the files wait: XGROUP DESTROY drops it.")]
     Status {
         #[command(flatten)]
         which: Which,
@@ -30,10 +34,12 @@ pub enum Logs {
     },
     /// Print lines as they come; from a named group, so that none is missed
     #[command(after_help = "Examples:\n  gapless logs follow --level ERROR,FATAL\n  \
-        gapless logs follow --group alerts --json | while read -r line; do handle \"$line\"; done\n  \
-        gapless logs follow --from beginning --file '/var/log/nginx/access.log*' > access.txt\n\n\
+        gapless logs follow --group alerts --level ERROR --json | jq -r '.file + \": \" + .line'\n  \
+        gapless logs follow --from beginning --file '/var/log/nginx/access.log*' > access.txt\n  \
+        gapless logs follow --events --json | jq -c '.event.security_result[0]'\n\n\
         A group is remembered by Redis: started again, it goes on with the first line that was not printed. A line may \
-        come twice (under the same id) where the command died before it could say that it was printed. Ends with 0 when \
+        come twice (under the same id) where the command died before it could say that it was printed. What is left out \
+        by --level or --file counts as printed; what every group has printed leaves the stream after a while. Ends with 0 when \
         its reader goes away or on SIGTERM, with 130 on Ctrl-C; while Redis is away it waits.")]
     Follow(follow::FollowArgs),
     /// Read files and rotated files again and compare them with the stream; exit 1 names what is missing or wrong

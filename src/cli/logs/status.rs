@@ -168,11 +168,16 @@ fn parsed(parser: &ParserSeen, paint: Paint) -> String {
         grouped(parser.held[1]),
         bad(parser.dropped.iter().sum()),
         if parser.runs {
-            String::new()
+            waits(&parser.unit, &parser.waits, paint)
         } else {
             format!("{}: no living node runs it\n", paint.red(&plain(&parser.unit)))
         },
     )
+}
+
+/// Why nothing gets on.
+fn waits(unit: &str, why: &str, paint: Paint) -> String {
+    if why.is_empty() { String::new() } else { format!("{}: waits: {}\n", paint.yellow(&plain(unit)), plain(why)) }
 }
 
 fn groups(groups: &[GroupFacts]) -> String {
@@ -205,6 +210,7 @@ fn trouble(chosen: &Chosen, watcher: &WatcherSeen, paint: Paint) -> String {
             count(watcher.files, "file", "files")
         ));
     }
+    text.push_str(&waits(&watcher.unit, &watcher.waits, paint));
     if let Some(since) = watcher.paused_age_ms {
         let name = paint.yellow(&plain(&watcher.unit));
         text.push_str(&format!(

@@ -6,14 +6,14 @@ use ratatui::text::Span;
 
 /// Between two columns.
 const GAP: u16 = 2;
-/// Words share a line with the other columns from this width on; below, they stand in a line of their own.
-const WORDS_MIN: u16 = 24;
 /// No column takes more; a foreign text may be of any length.
 const COLUMN_MAX: u16 = 200;
 /// No word of a column of words takes more.
 const WORD_MAX: u16 = 16;
 /// How far such a line is indented.
 const INDENT: u16 = 2;
+/// Lines that such words take at the most; what does not fit then is cut.
+const WORD_LINES_MAX: usize = 2;
 
 /// How a piece of text looks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -130,6 +130,24 @@ fn taken(chars: impl Iterator<Item = char>, cells: u16) -> Vec<char> {
     chars.take_while(fits).collect()
 }
 
+/// Words in lines of `width` cells, parted at spaces; of the last line the end may be too long.
+fn wrapped(text: &str, width: u16) -> Vec<String> {
+    let mut lines = vec![String::new()];
+    for word in text.split(' ') {
+        let is_last = lines.len() >= WORD_LINES_MAX;
+        let Some(line) = lines.last_mut() else { break };
+        if line.is_empty() {
+            word.clone_into(line);
+        } else if is_last || width_of(line).saturating_add(1).saturating_add(width_of(word)) <= width {
+            line.push(' ');
+            line.push_str(word);
+        } else {
+            lines.push(word.to_owned());
+        }
+    }
+    lines
+}
+
 /// What a column holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Holds {
@@ -182,10 +200,9 @@ pub(super) fn table(columns: &[Column], words_head: &str, rows: &[Cells], width:
     let widths = widths(columns, &wanted, &shown, width);
     let used = total(&shown, &widths);
     let longest = rows.iter().map(|row| width_of(&tidy(&row.words))).max().unwrap_or(0);
-    // Beside the columns where there is room for all of it or for a good part; else below its row.
+    // Beside the columns where there is room for all of them; else below their rows, where there is more.
     let room = width.saturating_sub(used + GAP);
-    let beside =
-        longest > 0 && room >= longest.min(WORDS_MIN).max(width_of(words_head)) && room >= longest.min(width / 3);
+    let beside = longest > 0 && room >= longest.max(width_of(words_head));
     let place = beside.then_some((used + GAP, room));
     let head = Cells {
         cells: columns.iter().map(|column| (column.head.to_owned(), Look::Head)).collect(),
@@ -196,7 +213,8 @@ pub(super) fn table(columns: &[Column], words_head: &str, rows: &[Cells], width:
     for row in rows {
         lines.push(line(row, columns, &shown, &widths, place));
         if !beside && !row.words.is_empty() {
-            lines.push(Row::indented(&row.words, row.look, INDENT, width));
+            let wrapped = wrapped(&tidy(&row.words), width.saturating_sub(INDENT));
+            lines.extend(wrapped.iter().map(|words| Row::indented(words, row.look, INDENT, width)));
         }
     }
     lines

@@ -197,6 +197,23 @@ fn what_is_wrong_stands_with_its_unit() {
 }
 
 #[test]
+fn words_for_which_a_line_is_too_short_go_on_in_the_next() {
+    let mut status = two_samples().current.expect("a sample");
+    let words = "lines 3403, behind 2670 bytes in 1 of 1 files (the oldest 2 s), stream 459, events 3379, unparsed 24, \
+                 ALARM: orphans (gapless logs status)";
+    status.pipelines[0].summary = Some(Summary { words: words.to_owned(), facts: serde_json::Value::Null });
+    let mut past = Past::default();
+    past.note(status);
+    for (width, second) in [(80, "events 3379, unparsed 24, ALARM:"), (120, "(gapless logs status)")] {
+        let lines = shown(&past, &Controls { section: Section::Pipelines, ..Controls::default() }, width, 24);
+        assert!(lines[6].starts_with(&format!("  {second}")), "{lines:#?}");
+        assert_eq!(format!("{} {}", lines[5].trim(), lines[6].trim()), words, "{lines:#?}");
+    }
+    let wide = shown(&past, &Controls { section: Section::Pipelines, ..Controls::default() }, 220, 24);
+    assert_eq!(at(&wide[3], "SUMMARY"), at(&wide[4], "lines 3403"), "{wide:#?}");
+}
+
+#[test]
 fn an_outage_keeps_the_last_picture() {
     let mut past = two_samples();
     let before = shown(&past, &Controls::default(), 80, 24);

@@ -279,7 +279,8 @@ impl Check {
                     self.fault(key.as_str(), Some(name), format!("is not known; there are {}", FACTS.join(", ")));
                 }
                 if parser.format == Format::Text && !name.starts_with('@') && !groups.contains(name.as_str()) {
-                    let known = groups.iter().copied().collect::<Vec<_>>().join(", ");
+                    let known: Vec<&str> = groups.iter().copied().collect();
+                    let known = if known.is_empty() { "none".to_owned() } else { known.join(", ") };
                     let what = format!("is no named group of a pattern; there are {known}");
                     self.fault(key.as_str(), Some(name), what);
                 }

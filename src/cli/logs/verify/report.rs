@@ -185,6 +185,10 @@ impl Report {
     fn verdict(&self) -> String {
         let files = count(usize::try_from(self.files).unwrap_or(usize::MAX), "file", "files");
         let judged = format!("{} of {files}", entries_words(self.judged));
+        if self.faults() == 0 && self.judged == 0 {
+            let none = if self.entries == 0 { "the stream holds no line that" } else { "no line of the stream" };
+            return format!("{none} could be compared with its file");
+        }
         if self.faults() == 0 {
             return format!("{judged}: each line once, as it is in its file, in order");
         }
@@ -207,6 +211,10 @@ mod tests {
         let file = FileId { head: 1, inode: 2, generation: 0 };
         let mut report = Report { entries: 9, judged: 7, files: 2, ..Report::default() };
         assert_eq!(report.to_text(), "7 entries of 2 files: each line once, as it is in its file, in order\n");
+        let none = Report { judged: 0, ..Report::default() };
+        assert_eq!(none.to_text(), "the stream holds no line that could be compared with its file\n");
+        let none = Report { entries: 9, ..none };
+        assert_eq!(none.to_text(), "no line of the stream could be compared with its file\n");
         let line = |offset| Some((file.clone(), offset));
         let entry = Some(EntryId { ms: 5, seq: 1 });
         for (class, line, entry, words) in [
