@@ -127,8 +127,8 @@ impl LogFigures {
     pub fn new(metrics: &Arc<Metrics>, pipeline: &str) -> Self {
         let figures = Self { metrics: metrics.clone(), labels: PipelineLabels { pipeline: pipeline.to_owned() } };
         let logs = figures.logs();
-        for family in [&logs.lines, &logs.bytes, &logs.cut, &logs.torn, &logs.lost_bytes, &logs.trimmed, &logs.dropped]
-        {
+        let rare = [&logs.cut, &logs.torn, &logs.nul_bytes, &logs.lost_bytes, &logs.repeats, &logs.dropped];
+        for family in [&logs.lines, &logs.bytes, &logs.trimmed].into_iter().chain(rare) {
             drop(family.get_or_create(&figures.labels));
         }
         figures

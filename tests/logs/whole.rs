@@ -243,12 +243,18 @@ async fn a_rewind_by_ten_thousand_lines_appends_only_what_the_stream_lacks() {
         redis::from_redis_value(redis.command(&["XRANGE", stream, "-", "+"])).expect("entries");
     let lost: Vec<&str> = ids.iter().skip(2500).step_by(37).map(|(id, _)| id.as_str()).collect();
     redis.command(&[&["XDEL", stream], lost.as_slice()].concat());
-    let rewind = std::process::Command::new(env!("CARGO_BIN_EXE_gapless"))
-        .args(["checkpoint", "rewind", "logs.x/log_watcher@h", "--by", "10000", "--yes", "--config"])
-        .arg(folder.path().join("n/node.toml"))
-        .output()
-        .expect("the program");
-    assert!(rewind.status.success(), "{}", String::from_utf8_lossy(&rewind.stderr));
+    let run = |args: &[&str]| {
+        let mut program = std::process::Command::new(env!("CARGO_BIN_EXE_gapless"));
+        let output =
+            program.args(args).arg("--config").arg(folder.path().join("n/node.toml")).env("GAPLESS__NODE__HOST", "h");
+        let output = output.output().expect("the program");
+        let text = |bytes: Vec<u8>| String::from_utf8(bytes).expect("text");
+        (output.status.code(), text(output.stdout), text(output.stderr))
+    };
+    let (code, out, _) = run(&["logs", "verify"]);
+    assert!(code == Some(1) && out.contains(&format!("{} missing", lost.len())), "{out}");
+    let rewind = run(&["checkpoint", "rewind", "logs.x/log_watcher@h", "--by", "10000", "--yes"]);
+    assert_eq!(rewind.0, Some(0), "{rewind:?}");
     entries(&redis, stream, lines).await;
     logger.append(b"INFO after\n");
     entries(&redis, stream, lines + 1).await;
@@ -257,5 +263,11 @@ async fn a_rewind_by_ten_thousand_lines_appends_only_what_the_stream_lacks() {
     let truth = oracle::truth(&logger.lives, LIMIT);
     let want: Vec<u64> = truth[0].iter().map(|piece| piece.offset).collect();
     assert!(offsets == want, "each line once: {} of {}, {} were deleted", offsets.len(), want.len(), lost.len());
+    // They stand out of their order by right, and that is said.
+    let (code, out, _) = run(&["logs", "verify"]);
+    let words = format!("{} of them came again after a rewind", lost.len());
+    assert!(code == Some(0) && out.contains(&words), "{out}");
+    redis.command(&["XDEL", stream, &ids[300].0]);
+    assert_eq!(run(&["logs", "verify"]).0, Some(1), "what is missing is missing all the same");
     node.kill();
 }

@@ -88,6 +88,11 @@ impl LogWatcher {
             effects.push(Effect::PutRow { row: record.key(), value: record.to_json(), capacity: self.plan.places_max });
         }
         (state.back, state.again) = (None, again);
+        let (store, link) = (self.unit.lease.store(), self.unit.lease.link());
+        if let Some(stream) = store.output_facts(link, self.unit.pipeline(), LINES).await? {
+            let oldest = stream.first.map_or(stream.last.ms, |first| first.ms);
+            state.rewound_ms = state.rewound_ms.filter(|since| *since > oldest).or(Some(stream.last.ms));
+        }
         self.unit.commit(&Commit { state: Some(state.text()?), ack, effects }).await?;
         // The files are put where the table says now.
         self.memory().restored = false;

@@ -32,6 +32,10 @@ pub struct WatcherState {
     /// compared with the stream's.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub again: BTreeMap<FileId, u64>,
+    /// The time in the id of the stream's newest entry when lines were sent back: lines behind it may have come again, out
+    /// of their order. The earliest one, as long as older entries are left.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rewound_ms: Option<u64>,
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "the form that serde asks for")]

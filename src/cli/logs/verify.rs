@@ -13,7 +13,7 @@ use std::io;
 use super::pages::{PAGE_FIRST, next_page};
 use super::paths::PathGlob;
 use super::{Chosen, Desk, Exit};
-use crate::actors::log_watcher::LINES;
+use crate::actors::log_watcher::{LINES, WatcherState};
 use crate::cli::progress::Progress;
 use crate::config::LogStart;
 use crate::ids::{Address, EntryId, UnitId};
@@ -36,6 +36,8 @@ struct Candidate {
     judge: Judge,
     /// Why it is not judged (any more).
     left: Option<Why>,
+    /// From this millisecond on its entries may be lines that came again after a rewind.
+    rewound_ms: Option<u64>,
     /// Entries that were compared.
     judged: u64,
 }
@@ -47,11 +49,10 @@ struct Check {
     report: Report,
     /// Only files that were chosen are looked at, and the others are not even counted.
     is_partial: bool,
-    is_rewound: bool,
 }
 
 pub(super) async fn run(desk: &Desk, chosen: &Chosen, glob: Option<&PathGlob>) -> Result<Exit, StoreError> {
-    let (records, is_rewound) = records(desk, chosen, glob).await?;
+    let records = records(desk, chosen, glob).await?;
     let Some(facts) = desk.store.output_facts(&desk.link, &chosen.pipeline, LINES).await? else {
         return Ok(Exit::usage("there is nothing to verify: no line was appended yet"));
     };
@@ -63,41 +64,40 @@ pub(super) async fn run(desk: &Desk, chosen: &Chosen, glob: Option<&PathGlob>) -
     // Where nothing ever left the stream, each file must be in it from its first byte on.
     let is_whole = facts.added == facts.length && chosen.section.start == LogStart::Beginning;
     let multiline = chosen.section.record_start.is_some();
-    let files = records.into_iter().map(|(host, record)| {
+    let files = records.into_iter().map(|(host, rewound_ms, record)| {
         let left = host.filter(|host| *host != desk.settings.node.host).map(Why::Host);
         let judge = Judge::new(is_whole.then_some(0), multiline);
-        (record.id.clone(), Candidate { record, judge, left, judged: 0 })
+        (record.id.clone(), Candidate { record, judge, left, rewound_ms, judged: 0 })
     });
     let mut check = Check {
         files: files.collect(),
         open: Files::new(finder),
         report: Report { pipeline: chosen.pipeline.to_string(), ..Report::default() },
         is_partial: glob.is_some(),
-        is_rewound,
     };
     read(desk, chosen, &facts, is_whole, &mut check).await?;
     check.end();
     Ok(check.report.print(desk.json))
 }
 
-/// The records of all files with their host, if they belong to one; and whether an operator sent a watcher back lately.
-async fn records(
-    desk: &Desk,
-    chosen: &Chosen,
-    glob: Option<&PathGlob>,
-) -> Result<(Vec<(Option<String>, LogFile)>, bool), StoreError> {
-    let (mut records, mut is_rewound) = (Vec::new(), false);
+/// A file's host, if it belongs to one; since when its lines may have come again, if an operator sent its watcher back; and
+/// its record.
+type Known = (Option<String>, Option<u64>, LogFile);
+
+/// What is known of all files.
+async fn records(desk: &Desk, chosen: &Chosen, glob: Option<&PathGlob>) -> Result<Vec<Known>, StoreError> {
+    let mut records = Vec::new();
     for local in desk.store.tables(&desk.link, &chosen.pipeline).await? {
         let host = Address::new(&chosen.pipeline, &local).host().map(str::to_owned);
         let unit = UnitId::exclusive(&chosen.pipeline, &local);
         let (table, _) = desk.store.peek_table(&desk.link, &unit, ROWS_MAX).await?;
         let all = table.values().filter_map(|text| LogFile::parse(text).ok());
         let meant = all.filter(|record| glob.is_none_or(|glob| glob.matches(&record.path)));
-        records.extend(meant.map(|record| (host.clone(), record)));
-        let history = desk.store.history(&desk.link, &unit).await?;
-        is_rewound |= history.iter().any(|sample| sample.why == "rewind");
+        let shown = desk.store.checkpoint(&desk.link, &unit).await?.unwrap_or_default();
+        let rewound_ms = serde_json::from_str(&shown.state).ok().and_then(|state: WatcherState| state.rewound_ms);
+        records.extend(meant.map(|record| (host.clone(), rewound_ms, record)));
     }
-    Ok((records, is_rewound))
+    Ok(records)
 }
 
 /// Passes over the stream, page by page.
@@ -150,7 +150,8 @@ impl Check {
             return;
         };
         if file.left.is_none() {
-            match judge(&mut self.open, file, line.offset, data, part, self.is_rewound) {
+            let is_rewound = file.rewound_ms.is_some_and(|since| entry.id.ms >= since);
+            match judge(&mut self.open, file, line.offset, data, part, is_rewound) {
                 Ok(Some(verdict)) => {
                     self.report.judged += 1;
                     file.judged += 1;

@@ -79,7 +79,7 @@ pub(super) struct Fault {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Verdict {
     Good,
-    /// It came again below what the stream still held of its file, as after a rewind.
+    /// It came again after a rewind, where the stream lacked it.
     Again,
     Bad(Fault),
 }
@@ -133,7 +133,7 @@ impl Judge {
         self.is_cut = self.first.is_some();
     }
 
-    /// The next entry of the file. `is_rewound`: an operator sent its watcher back.
+    /// The next entry of the file. `is_rewound`: it is younger than a rewind of its watcher.
     pub fn entry(
         &mut self,
         offset: u64,
@@ -186,7 +186,7 @@ impl Judge {
         let is_below = self.first.is_some_and(|first| offset < first);
         match (record.wrong.is_some(), hole.is_some(), is_below) {
             (true, ..) => bad(Class::Altered, offset, "its bytes are not those of the file"),
-            (false, false, true) if is_rewound => Verdict::Again,
+            (false, true, _) | (false, false, true) if is_rewound => Verdict::Again,
             (false, true, _) | (false, false, true) => {
                 bad(Class::Reordered, offset, "it stands behind a later line of its file")
             }
@@ -455,5 +455,20 @@ mod tests {
         assert_eq!(entry(&mut judge, 4, false), Verdict::Good);
         assert_eq!((judge.unjudged, judge.holes.len()), (4 + 8, 0));
         assert_eq!(entry(&mut judge, 0, true), Verdict::Again, "a rewind appends what was trimmed");
+    }
+
+    #[test]
+    fn what_a_rewind_appends_fills_a_hole_and_twice_is_twice() {
+        for (is_rewound, class) in [(true, None), (false, Some(Class::Reordered))] {
+            let (mut judge, mut bytes) = (Judge::new(Some(0), false), bytes(FILE));
+            let mut entry = |place: usize| {
+                let (offset, line) = LINES[place];
+                match judge.entry(offset, line.as_bytes(), Part::Whole, is_rewound, &mut bytes).expect("bytes") {
+                    Verdict::Bad(fault) => Some(fault.class),
+                    Verdict::Good | Verdict::Again => None,
+                }
+            };
+            assert_eq!([entry(0), entry(2), entry(1), entry(1)], [None, None, class, Some(Class::Doubled)]);
+        }
     }
 }
