@@ -31,9 +31,8 @@ use crate::messages::sync::{StreamName, SyncMessage};
 use crate::store::effect::{Commit, Effect};
 
 pub use compare::{Difference, Side, Terms, Walk, difference, same_entry};
-pub use evidence::digest_of;
 use hands::Hands;
-pub use plan::{ROWS_SPARE, SCOUT, SyncPlan, bucket_name, evidence_name};
+pub use plan::{ROWS_SPARE, SCOUT, SyncPlan, bucket_name};
 use trouble::Trouble;
 
 /// How long one turn copies before it looks into its mailbox again.
@@ -84,7 +83,7 @@ impl StreamSync {
             self.load(&mut hands).await?;
         }
         if hands.is_paused {
-            self.prove(&mut hands, true).await?;
+            self.report(&mut hands, true).await?;
             hands.rest();
             return Ok(Turn::Idle);
         }
@@ -139,13 +138,14 @@ impl StreamSync {
             let tended = (!copied || self.is_tending_late(hands)) && self.tend(hands).await?;
             worked |= copied || tended;
             if self.unit.is_draining() || Instant::now() >= until {
-                self.prove(hands, self.unit.is_draining()).await?;
+                if self.unit.is_draining() {
+                    self.report(hands, true).await?;
+                }
                 return Ok(Turn::Worked);
             }
             if copied || tended {
                 continue;
             }
-            self.prove(hands, false).await?;
             if !worked || !hands.is_reading() || !self.more_comes().await {
                 let pause = hands.next_due(&self.plan);
                 return Ok(if worked { Turn::Worked } else { Turn::IdleFor(pause) });

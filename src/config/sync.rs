@@ -145,12 +145,10 @@ pub struct SyncSettings {
     pub wait_aof: bool,
     /// How long one wait for them may take.
     pub wait: Duration,
-    /// Keep a chain of digests of what was written.
+    /// Keep a chain of evidence beside each stream of the target, a link for each batch.
     pub evidence: bool,
-    /// How long one record of it covers.
-    pub evidence_every: Duration,
-    /// Records of a bucket that are kept.
-    pub evidence_records: u64,
+    /// Links of a stream that are kept.
+    pub evidence_links: u64,
     /// Longest wait for a connection.
     pub connect_timeout: Duration,
     /// Longest wait for an answer.
@@ -265,8 +263,7 @@ pub(super) fn sync(s: &mut Section<'_>) -> SyncSettings {
         wait_aof: s.flag("wait_aof"),
         wait: s.millis("wait_ms", 10..=60_000),
         evidence: s.flag("evidence"),
-        evidence_every: s.seconds("evidence_seconds", 1..=3600),
-        evidence_records: s.number("evidence_records", 100..=100_000_000, ""),
+        evidence_links: s.number("evidence_links", 100..=100_000_000, ""),
         connect_timeout: s.millis("connect_timeout_ms", 10..=60_000),
         command_timeout: s.millis("command_timeout_ms", 50..=600_000),
         source,

@@ -145,6 +145,8 @@ pub enum NoteKind {
     Hole,
     /// The source's stream was deleted and made anew; what the old one had behind this is not known.
     Anew,
+    /// The chain of evidence on the target is not the one that was seen there; it is kept on from there.
+    Evidence,
 }
 
 impl NoteKind {
@@ -157,6 +159,7 @@ impl NoteKind {
             NoteKind::TargetLoss => "target_loss",
             NoteKind::Hole => "hole",
             NoteKind::Anew => "anew",
+            NoteKind::Evidence => "evidence",
         }
     }
 }
@@ -194,7 +197,7 @@ pub struct StreamNotes {
     /// Which line of writes of the source it was compared with last.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub history: String,
-    /// Where the chain of digests ends, if one is kept.
+    /// Where the chain of evidence ended when this was written, if one is kept.
     #[serde(default, skip_serializing_if = "no_chain")]
     pub proof: ChainEnd,
 }

@@ -31,7 +31,7 @@ pub use lines::{Lines, Nodes};
 pub use open::{Door, Server};
 pub use request::Request;
 pub use scan::Reply;
-pub use slots::{Node, slot_of};
+pub use slots::{Node, beside, slot_of};
 
 /// Why a foreign Redis gave no answer, or not the one that was asked for.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

@@ -11,12 +11,25 @@ pub type Node = Option<HostPort>;
 
 /// The slot of a key: of what stands between the first `{` and the next `}`, if that is not empty, else of the whole.
 pub fn slot_of(key: &[u8]) -> u16 {
-    let tag = key.iter().position(|byte| *byte == b'{').and_then(|open| {
-        let rest = &key[open + 1..];
-        let close = rest.iter().position(|byte| *byte == b'}').filter(|close| *close > 0)?;
-        Some(&rest[..close])
+    crc16(tag_of(key).unwrap_or(key)) % SLOTS
+}
+
+fn tag_of(key: &[u8]) -> Option<&[u8]> {
+    let open = key.iter().position(|byte| *byte == b'{')?;
+    let rest = &key[open + 1..];
+    let close = rest.iter().position(|byte| *byte == b'}').filter(|close| *close > 0)?;
+    Some(&rest[..close])
+}
+
+/// A key that belongs to another one and lies on its slot, so that one transaction may touch both; another one for each
+/// key.
+pub fn beside(prefix: &str, key: &[u8]) -> Vec<u8> {
+    let tag = tag_of(key).map(<[u8]>::to_vec).unwrap_or_else(|| match key.is_empty() || key.contains(&b'}') {
+        false => key.to_vec(),
+        // A key whose braces are no such part cannot become one: any number that lies there does.
+        true => (0u32..).map(|n| n.to_string().into_bytes()).find(|n| slot_of(n) == slot_of(key)).unwrap_or_default(),
     });
-    crc16(tag.unwrap_or(key)) % SLOTS
+    [prefix.as_bytes(), b"{", &tag, b"}:", key].concat()
 }
 
 /// CRC16 of XMODEM, as the specification of Redis Cluster has it.
@@ -77,6 +90,19 @@ mod tests {
         assert_eq!(slot_of(b"foo{}{bar}"), crc16(b"foo{}{bar}") % SLOTS);
         assert_eq!(slot_of(b"foo{{bar}}zap"), crc16(b"{bar") % SLOTS);
         assert_eq!(slot_of(b"foo{bar}{zap}"), crc16(b"bar") % SLOTS);
+    }
+
+    #[test]
+    fn what_lies_beside_a_key_lies_on_its_slot_and_belongs_to_no_other() {
+        let mut seen = std::collections::BTreeSet::new();
+        for key in
+            ["orders", "{orders}", "{orders}:orders", "{eu}:orders", "a}b", "a{}b", "{}", "", "a{b", "{{x}}", "}"]
+        {
+            let other = beside("gapless:chain:", key.as_bytes());
+            assert_eq!(slot_of(&other), slot_of(key.as_bytes()), "{key}");
+            assert!(other.ends_with(key.as_bytes()) && seen.insert(other), "{key}");
+        }
+        assert_eq!(beside("p:", b"orders"), b"p:{orders}:orders");
     }
 
     #[test]

@@ -39,6 +39,17 @@ fn all_equal(world: &World) {
     assert_eq!(verify.code, 0, "{verify:?}");
 }
 
+/// Each batch brought its link: none had to be made afterwards, and all hold.
+#[track_caller]
+fn all_proved(world: &World) {
+    let verify = world.run(&["sync", "verify", "--json"]).json();
+    for stream in verify["streams"].as_array().expect("streams") {
+        let evidence = &stream["evidence"];
+        assert!(evidence["good"].as_u64().is_some_and(|good| good > 0), "{verify}");
+        assert_eq!((&evidence["gone"], &evidence["found"]), (&0.into(), &0.into()), "{verify}");
+    }
+}
+
 /// A pause at random, the same for the same seed.
 fn pause(seed: u64, round: u64, around: u64) -> Duration {
     let digest = blake3::hash(format!("{seed} {round}").as_bytes());
@@ -52,7 +63,7 @@ fn rounds(few: u64) -> u64 {
 
 #[test]
 fn nodes_killed_every_300_ms_lose_and_double_nothing() {
-    let world = World::new("");
+    let world = World::new("evidence = true\nevidence_links = 100000");
     let (stop, added) = (AtomicBool::new(false), AtomicU64::new(0));
     std::thread::scope(|scope| {
         scope.spawn(|| produce(world.source.port, &stop, &added));
@@ -65,6 +76,7 @@ fn nodes_killed_every_300_ms_lose_and_double_nothing() {
         }
         stop.store(true, Ordering::Relaxed);
         all_equal(&world);
+        all_proved(&world);
     });
     assert!(added.load(Ordering::Relaxed) > 1000, "too little was added to mean anything");
 }
@@ -72,7 +84,7 @@ fn nodes_killed_every_300_ms_lose_and_double_nothing() {
 #[test]
 fn kills_of_source_and_target_lose_nothing_that_they_kept() {
     let always = ["--appendonly", "yes", "--appendfsync", "always"];
-    let mut world = World::with(RedisServer::with(&always), RedisServer::with(&always), "");
+    let mut world = World::with(RedisServer::with(&always), RedisServer::with(&always), "evidence = true");
     let (stop, added) = (AtomicBool::new(false), AtomicU64::new(0));
     let port = world.source.port;
     std::thread::scope(|scope| {
@@ -92,6 +104,7 @@ fn kills_of_source_and_target_lose_nothing_that_they_kept() {
     }
     let _node = world.space.started("b", &[]);
     all_equal(&world);
+    all_proved(&world);
     assert!(added.load(Ordering::Relaxed) > 200, "too little was added to mean anything");
 }
 

@@ -4,7 +4,6 @@ use std::time::Duration;
 
 use super::StreamSync;
 use super::attach::note;
-use super::evidence::Proof;
 use super::hands::{Hands, Place, stand};
 use super::stream::{Missing, Phase, Stream, missing};
 use super::trouble::Trouble;
@@ -264,7 +263,6 @@ impl StreamSync {
         size: usize,
     ) -> Result<bool, Trouble> {
         self.slow_down(hands, items.len(), size).await;
-        let settings = &self.plan.settings;
         let Some(stream) = hands.streams.get_mut(name) else { return Ok(false) };
         let writer = hands.target.of(&stream.target).await?;
         let added = stream.added.map(|added| added + items.len() as u64);
@@ -272,13 +270,12 @@ impl StreamSync {
         let carry = Carry { added: carried, ..Carry::default() };
         self.unit.point(CrashPoint::AfterDecide).await;
         let written = writer.write(&stream.target, bytes, items, stream.position, carry).await?;
+        let end = writer.chain_end();
         self.unit.point(CrashPoint::AfterApply).await;
         match written {
             Written::Now(facts) => {
                 stream.position = facts.last;
-                if settings.evidence {
-                    stream.proof.get_or_insert_with(Proof::new).add(bytes, items.iter().copied());
-                }
+                stream.chain = end;
                 stream.added = added;
                 stream.sets_count = false;
                 self.unit.metrics.sync.copied(&self.plan.pipeline, items.len(), size);
@@ -320,6 +317,7 @@ impl StreamSync {
         match writer.write(&stream.target, &[], &[], stream.position, carry).await? {
             Written::Now(_) => {
                 stand(stream, item.id);
+                stream.chain = writer.chain_end();
                 stream.added = added;
                 Ok(())
             }

@@ -109,7 +109,7 @@ impl Hands {
 
     /// A connection to the target.
     pub(super) async fn open_target(&mut self, plan: &SyncPlan) -> Result<(), Error> {
-        let opened = self.target.open(&plan.target(), plan.settings.target_db).await;
+        let opened = self.target.open(&plan.target(), plan.settings.target_db, plan.links()).await;
         opened.map_err(|error| Error::Source(error.into()))
     }
 
@@ -162,8 +162,6 @@ impl Hands {
     /// How long nothing has to be done, unless a reader rings.
     pub(super) fn next_due(&self, plan: &SyncPlan) -> Duration {
         let idle = plan.settings.groups.unwrap_or(Duration::from_secs(5));
-        let proving = plan.settings.evidence && self.streams.values().any(|stream| stream.proof.is_some());
-        let idle = if proving { idle.min(plan.settings.evidence_every) } else { idle };
         let gone = self.streams.values().any(|stream| stream.phase == Phase::Gone);
         if gone { idle.min(GONE_AGAIN) } else { idle }
     }

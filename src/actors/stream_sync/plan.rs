@@ -12,11 +12,6 @@ pub fn bucket_name(bucket: u32) -> String {
     format!("stream_sync_{bucket}")
 }
 
-/// The output that holds a bucket's chain of digests.
-pub fn evidence_name(bucket: u32) -> String {
-    format!("evidence_{bucket}")
-}
-
 /// The actor that finds the streams, whose table lists them.
 pub const SCOUT: &str = "scout";
 
@@ -51,6 +46,11 @@ impl SyncPlan {
             name: format!("gapless:{}", self.pipeline),
             shown: None,
         }
+    }
+
+    /// Links that a chain of evidence keeps; 0 where there is none.
+    pub fn links(&self) -> u64 {
+        if self.settings.evidence { self.settings.evidence_links } else { 0 }
     }
 
     /// How the source is read, behind this door.

@@ -31,7 +31,7 @@ impl StreamSync {
         let due = hands.streams.iter().filter(|(_, s)| s.phase == Phase::Live && s.is_due(now, every));
         let Some(name) = due.min_by_key(|(_, s)| s.tended).map(|(name, _)| name.clone()) else {
             hands.tended = Some(now);
-            return self.report(hands).await;
+            return self.report(hands, false).await;
         };
         if let Some(stream) = hands.streams.get_mut(&name) {
             stream.tended = Some(now);
@@ -58,9 +58,11 @@ impl StreamSync {
             return Ok(());
         };
         let Some(key) = hands.streams.get(name).map(|stream| stream.target.clone()) else { return Ok(()) };
-        let there = hands.target.of(&key).await?.look_again(&key).await?;
+        let writer = hands.target.of(&key).await?;
+        let (there, chain) = (writer.look_again(&key).await?, writer.chain_end());
         let Some(stream) = hands.streams.get_mut(name) else { return Ok(()) };
-        if there.as_ref().map_or(EntryId::ZERO, |facts| facts.last) != stream.position {
+        let moved = there.as_ref().map_or(EntryId::ZERO, |facts| facts.last) != stream.position;
+        if moved || chain != stream.chain {
             stream.phase = Phase::New;
             stream.read = stream.position;
             return Ok(());
@@ -114,7 +116,10 @@ impl StreamSync {
         }
         let carry = Carry { last: Some(facts.last), added, max_deleted: deleted };
         match writer.write(&stream.target, &[], &[], position, carry).await? {
-            Written::Now(_) => stand(stream, facts.last),
+            Written::Now(_) => {
+                stand(stream, facts.last);
+                stream.chain = writer.chain_end();
+            }
             Written::Moved(_) => stream.phase = Phase::New,
             // An operator's target may know better; the entries are what counts.
             Written::Refused(reason) => tracing::debug!(stream = name.shown(), reason, "counters not carried over"),
@@ -258,25 +263,31 @@ impl StreamSync {
         Ok(())
     }
 
-    /// Writes the positions down, so that a target that is flushed while nobody copies is noticed.
-    async fn report(&self, hands: &mut Hands) -> Result<bool, Error> {
+    /// Writes the positions, and the ends of chains of evidence, down: a target that is flushed, or a chain that is altered,
+    /// while nobody copies is noticed.
+    pub(super) async fn report(&self, hands: &mut Hands, at_once: bool) -> Result<bool, Error> {
         let now = Instant::now();
-        if hands.reported.is_some_and(|at| now.duration_since(at) < REPORT) {
+        if !at_once && hands.reported.is_some_and(|at| now.duration_since(at) < REPORT) {
             return Ok(false);
         }
         hands.reported = Some(now);
         let live = hands.streams.iter_mut().filter(|(_, stream)| stream.phase == Phase::Live);
         let moved: Vec<StreamName> = live
-            .filter(|(_, stream)| stream.notes.position() != stream.position)
+            .filter(|(_, stream)| {
+                stream.notes.position() != stream.position
+                    || self.plan.settings.evidence && stream.notes.proof != stream.chain
+            })
             .map(|(name, stream)| {
                 stream.notes.position = stream.position.to_string();
+                if self.plan.settings.evidence {
+                    stream.notes.proof = stream.chain.clone();
+                }
                 name.clone()
             })
             .collect();
         for part in moved.chunks(100) {
             self.note_all(hands, part).await?;
         }
-        self.trim_evidence().await?;
         self.tell_figures(hands);
         Ok(false)
     }

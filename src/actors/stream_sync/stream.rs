@@ -2,8 +2,8 @@
 
 use std::time::{Duration, Instant};
 
-use super::evidence::Proof;
 use crate::ids::EntryId;
+use crate::messages::evidence::ChainEnd;
 use crate::messages::sync::{StreamName, StreamNotes};
 use crate::sinks::replica::Mark;
 use crate::store::effect::Effect;
@@ -53,8 +53,8 @@ pub(super) struct Stream {
     pub entry_bytes: usize,
     /// The highest id that the source was seen to have had.
     pub seen_last: EntryId,
-    /// The record of the chain of digests that is being made.
-    pub proof: Option<Proof>,
+    /// Where its chain of evidence ends, if one is kept.
+    pub chain: ChainEnd,
     /// What is remembered of it.
     pub notes: StreamNotes,
     /// The position that was published on the source last.
@@ -85,7 +85,7 @@ impl Stream {
             hot: false,
             entry_bytes: 0,
             seen_last: EntryId::ZERO,
-            proof: None,
+            chain: ChainEnd::default(),
             notes,
             published: EntryId::ZERO,
             tended: None,

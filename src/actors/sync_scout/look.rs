@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::ScoutPlan;
 use crate::config::SyncSettings;
 use crate::messages::sync::{StreamName, StreamRow, database_of};
-use crate::sinks::replica::{MARKS, Mark, marks_of};
+use crate::sinks::replica::{CHAINS, MARKS, Mark, REPAIRS, marks_of};
 use crate::sources::streams::{Found, find};
 use crate::store::table::Table;
 use crate::wire::{Lines, Node, Nodes, Server, WireError, look::now_ms};
@@ -147,9 +147,10 @@ fn refusal(
     String::new()
 }
 
-/// gapless's own keys are never copied, nor is what a repair builds.
+/// gapless's own keys are never copied, nor is what a repair builds, nor the evidence of copies.
 fn is_own(prefix: &str, key: &[u8]) -> bool {
-    key.starts_with(b"gapless:repair:") || !prefix.is_empty() && key.starts_with(format!("{prefix}:{{").as_bytes())
+    let begins = |with: &str| key.starts_with(with.as_bytes());
+    begins(REPAIRS) || begins(CHAINS) || !prefix.is_empty() && begins(&format!("{prefix}:{{"))
 }
 
 #[cfg(test)]
@@ -197,8 +198,9 @@ mod tests {
     #[test]
     fn copies_and_own_keys_are_passed_over() {
         let (copy, own) = (name(0, "a-stream"), name(0, "gapless:{sync.x}:in:scout"));
+        let (chain, built) = (name(0, "gapless:chain:{a}:a"), name(0, "gapless:repair:{a}:a"));
         let mark = Mark { owner: "sync.back@b".to_owned(), begun: true, counted: None };
-        let mut seen = sight(&[own]);
+        let mut seen = sight(&[own, chain, built]);
         seen.streams.insert(copy.clone(), Some(mark));
         assert_eq!(judge(&settings(""), "gapless", &seen, &Table::new()), Judged::default());
         let relayed = judge(&settings("relay = true"), "gapless", &seen, &Table::new());

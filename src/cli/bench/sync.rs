@@ -36,6 +36,9 @@ pub struct SyncArgs {
     /// Append-only file of both Redis servers: synced every second (the default of gapless), off, or one after the other
     #[arg(long, value_enum, default_value_t = Aof::Both)]
     aof: Aof,
+    /// The node keeps a chain of evidence, a link for each batch
+    #[arg(long)]
+    evidence: bool,
 }
 
 /// How entries are read.
@@ -61,6 +64,7 @@ pub fn run(args: &SyncArgs) -> Result<Report> {
         cpus: std::thread::available_parallelism().map_or(1, |n| n.get() as u64),
         redis: Server::start(Durability::Nothing)?.info("redis_version")?,
         build: if cfg!(debug_assertions) { "debug" } else { "release" },
+        evidence: args.evidence,
     });
     for _ in 0..args.runs {
         for durability in args.aof.durabilities() {
@@ -89,7 +93,15 @@ fn round(args: &SyncArgs, durability: Durability, streams: u32, report: &mut Rep
     }
     for way in [Way::Tail, Way::Group] {
         let (target, own) = (Server::start(durability)?, Server::start(Durability::EverySecond)?);
-        let follow = Follow { source: &source, target: &target, own: &own, streams, entries: args.entries, way };
+        let follow = Follow {
+            source: &source,
+            target: &target,
+            own: &own,
+            streams,
+            entries: args.entries,
+            way,
+            evidence: args.evidence,
+        };
         report.add(durability, streams, Row::Node(way), follow.measure()?, of);
         follow::compare(&source, &target, streams, args.entries)?;
     }

@@ -101,7 +101,7 @@ pub(super) async fn run(settings: &Settings, chosen: &Chosen, as_json: bool) -> 
         }
     }
     notes.iter().for_each(|note| text.push_str(&format!("{note}\n")));
-    text.push_str(&format!("minimal rights (~* may be narrowed to your keys, ~gapless:replicas and ~gapless:repair:*):\n  source: {}\n  target: {}\n", acl[0], acl[1]));
+    text.push_str(&format!("minimal rights (~* may be narrowed to your keys, ~gapless:replicas, ~gapless:repair:* and ~gapless:chain:*):\n  source: {}\n  target: {}\n", acl[0], acl[1]));
     Ok(output::text(&text, exit))
 }
 

@@ -5,13 +5,12 @@
 use super::ends::Ends;
 use crate::actors::stream_sync::{Side, Terms, Walk, difference};
 use crate::ids::EntryId;
+use crate::messages::evidence::LinkKind;
 use crate::messages::sync::StreamName;
-use crate::sinks::replica::{Carry, Writer, Written, copy_group};
+use crate::sinks::replica::{Carry, REPAIRS, Writer, Written, copy_group, digest_of};
 use crate::wire::look::{groups, stream_facts};
-use crate::wire::{Item, Line, Reply, Request, WireError, slot_of};
+use crate::wire::{Item, WireError, beside};
 
-/// What the name of a stream that is being built begins with.
-const REPAIR: &[u8] = b"gapless:repair:";
 /// Tries, where the stream moves on meanwhile.
 const TRIES: usize = 3;
 
@@ -20,11 +19,8 @@ const TRIES: usize = 3;
 /// A death before the rename leaves the stream as it was, and a key beside it that the next repair of it removes.
 pub(super) async fn rebuild(ends: &mut Ends, name: &StreamName) -> Result<Option<String>, WireError> {
     let key = ends.plan.settings.target_key(name.db, &name.key);
-    let Some(beside) = beside(&key) else {
-        return Ok(Some(
-            "no key beside it lies on the same node of the cluster, since its name holds a brace".to_owned(),
-        ));
-    };
+    // On the slot of this one, since a rename does not leave a node of a cluster.
+    let beside = beside(REPAIRS, &key);
     let mut why = None;
     for _ in 0..TRIES {
         ends.target_of(&beside).await?.call(&[b"DEL", &beside]).await?;
@@ -37,22 +33,15 @@ pub(super) async fn rebuild(ends: &mut Ends, name: &StreamName) -> Result<Option
     Ok(why)
 }
 
-/// A key that nobody uses, on the slot of this one, since a rename does not leave a node of a cluster.
-fn beside(key: &[u8]) -> Option<Vec<u8>> {
-    // A key that lies on its slot by a part of its name takes that part along; any other one becomes such a part.
-    let (plain, tagged) = ([REPAIR, key].concat(), [REPAIR, b"{", key, b"}"].concat());
-    [plain, tagged].into_iter().find(|other| slot_of(other) == slot_of(key))
-}
-
 async fn attempt(ends: &mut Ends, name: &StreamName, key: &[u8], beside: &[u8]) -> Result<Option<String>, WireError> {
     let nodes = ends.target.nodes().await?;
     let door = nodes.door(&nodes.of(key)?);
     let db = ends.plan.settings.target_db;
-    let (mut guard, _) = door.open(db).await?;
     // From here on, whatever is added to the stream or deleted from it undoes the exchange.
-    guard.call(&[b"WATCH", key]).await?;
-    let mut writer = Writer::open(&door, db).await?;
-    let stood = stream_facts(&mut guard, key).await?.unwrap_or_default();
+    let mut guard = Writer::open(&door, db, ends.plan.links()).await?;
+    let stood = guard.look(key).await?.unwrap_or_default();
+    // What is built has no chain: that of the stream whose place it takes goes on.
+    let mut writer = Writer::open(&door, db, 0).await?;
     let before = stream_facts(ends.both(name).await?.0, &name.key).await?.unwrap_or_default();
     let last = match merge(ends, name, &mut writer, (key, beside), (before.last, stood.last)).await? {
         Ok(last) => last,
@@ -74,7 +63,8 @@ async fn attempt(ends: &mut Ends, name: &StreamName, key: &[u8], beside: &[u8]) 
     if !is_whole(ends, name, (key, beside)).await? {
         return Ok(Some("the source changed while it was rebuilt".to_owned()));
     }
-    exchange(&mut guard, key, beside).await
+    let is_chained = ends.plan.links() > 0;
+    exchange((&mut guard, &mut writer), (key, beside), stood.last, is_chained).await
 }
 
 /// Writes the entries of both ends in the order of their ids; of two under the same id the source's. What only the target
@@ -150,28 +140,27 @@ async fn is_whole(ends: &mut Ends, name: &StreamName, (key, beside): (&[u8], &[u
     Ok(missing + other + lost == 0)
 }
 
-/// Puts the new stream in the place of the old one, if nothing was added to that or deleted from it since.
-async fn exchange(guard: &mut Line, key: &[u8], beside: &[u8]) -> Result<Option<String>, WireError> {
-    let mut request = Request::of(&[b"MULTI"]);
-    request.command(&[b"RENAME", beside, key]).command(&[b"EXEC"]);
-    let replies = guard.all(&request).await?;
-    match replies.last() {
-        Some(Reply::Nil) | None => {
-            Ok(Some("the stream moved on while it was rebuilt; pause the pipeline (gapless sync pause)".to_owned()))
+/// Puts the new stream in the place of the old one, if nothing was added to that or deleted from it since; its chain of
+/// evidence says so.
+async fn exchange(
+    (guard, writer): (&mut Writer, &mut Writer),
+    (key, beside): (&[u8], &[u8]),
+    stood: EntryId,
+    is_chained: bool,
+) -> Result<Option<String>, WireError> {
+    let link = match is_chained {
+        false => None,
+        true => {
+            let last = stream_facts(writer.line(), beside).await?.unwrap_or_default().last;
+            let held = digest_of(writer.line(), beside, (EntryId::ZERO, last), || ()).await?;
+            Some(held.link(LinkKind::Rebuilt, (EntryId::ZERO, last)))
         }
-        Some(Reply::Error(words)) => Ok(Some(words.clone())),
-        Some(_) => Ok(None),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn what_is_built_lies_beside_what_it_replaces() {
-        assert_eq!(beside(b"orders").as_deref(), Some(b"gapless:repair:{orders}".as_slice()));
-        assert_eq!(beside(b"{eu}:orders").as_deref(), Some(b"gapless:repair:{eu}:orders".as_slice()));
-        assert_eq!(beside(b"a}b"), None);
-    }
+    };
+    Ok(match guard.replace(key, beside, stood, link).await? {
+        Written::Now(_) => None,
+        Written::Moved(_) => {
+            Some("the stream moved on while it was rebuilt; pause the pipeline (gapless sync pause)".to_owned())
+        }
+        Written::Refused(reason) => Some(reason),
+    })
 }

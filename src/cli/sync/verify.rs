@@ -13,7 +13,6 @@ use crate::cli::output;
 use crate::cli::progress::Progress;
 use crate::cli::words::{count, grouped, plain};
 use crate::http::sync::Known;
-use crate::messages::evidence::EvidenceRecord;
 use crate::messages::sync::StreamName;
 use crate::wire::WireError;
 use crate::wire::look::stream_facts;
@@ -39,7 +38,7 @@ pub(super) struct Verdict {
     pub faults: Vec<String>,
     /// Some of the ids that differ.
     pub ids: Vec<String>,
-    /// What checking the chain of digests came to, where one is kept.
+    /// What checking the chain of evidence came to, where one is kept.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub evidence: Option<Checked>,
     /// The stream was rebuilt; why it was not, if that was tried in vain.
@@ -86,13 +85,11 @@ pub(super) async fn run(desk: &Desk, chosen: &Chosen, args: &VerifyArgs) -> Resu
     }
     let mut ends = Ends::open(chosen).await?;
     let journal = Journal::open(args.progress.as_deref())?;
-    let mut records = evidence::records(desk, chosen, streams.keys()).await?;
     let bar = Progress::new("entries", Some(all_entries(&mut ends, &streams).await?));
     let mut look = Look { ends, chosen, args, journal, bar };
     let mut verdicts = Vec::new();
     for (name, known) in &streams {
-        let records = records.remove(&name.shown()).unwrap_or_default();
-        let verdict = look.at(name, known, &records).await?;
+        let verdict = look.at(name, known).await?;
         if !desk.json {
             look.bar.say(&line(&verdict));
         }
@@ -122,8 +119,8 @@ async fn all_entries(ends: &mut Ends, streams: &BTreeMap<StreamName, Known>) -> 
 }
 
 impl Look<'_> {
-    /// One stream: compared from where it was left, checked against its records, repaired if that is asked.
-    async fn at(&mut self, name: &StreamName, known: &Known, records: &[EvidenceRecord]) -> Result<Verdict, Exit> {
+    /// One stream: compared from where it was left, checked against its evidence, repaired if that is asked.
+    async fn at(&mut self, name: &StreamName, known: &Known) -> Result<Verdict, Exit> {
         let before = self.journal.known.remove(&name.shown());
         let mut verdict = match before {
             Some(done) if done.done => {
@@ -136,7 +133,7 @@ impl Look<'_> {
                 let began = Verdict { faults: Vec::new(), ..began };
                 let mut verdict = self.compare(name, known, began).await?;
                 if self.chosen.section.evidence {
-                    match evidence::check(&mut self.ends, name, known, records).await {
+                    match evidence::check(&mut self.ends, name, known).await {
                         Ok((checked, faults)) => {
                             verdict.faults.extend(faults);
                             verdict.evidence = Some(checked);
@@ -244,9 +241,12 @@ fn line(verdict: &Verdict) -> String {
         }
     }
     if let Some(checked) = &verdict.evidence {
-        text.push_str(&format!(", {} records of evidence hold", checked.good));
+        text.push_str(&format!(", {} links of evidence hold", checked.good));
         if checked.gone > 0 {
             text.push_str(&format!(", {} were deleted since", checked.gone));
+        }
+        if checked.found > 0 {
+            text.push_str(&format!(", {} over what was there", checked.found));
         }
     }
     verdict.faults.iter().for_each(|fault| text.push_str(&format!("\n         {fault}")));

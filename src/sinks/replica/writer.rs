@@ -4,11 +4,14 @@
 //! behind the `EXEC` of this one, so a batch costs one round trip. Whatever touches the stream in between, another
 //! copier, a former holder, a flush, makes the `EXEC` do nothing. A failover ends the connection, and the watch with it.
 //! A bare `MULTI` would not do: it goes on past a refused entry, and what was refused can never be written again.
+//! Where evidence is kept, the stream's chain is watched, looked at and written in the same step.
 //!
 //! Keeps G8: the target stream holds the source's entries with the same ids, fields, field order and bytes, each once,
 //! in order, while we are its only writer.
 
+use super::chain::{Digest, ask_head, chain_key, push, read_head};
 use crate::ids::EntryId;
+use crate::messages::evidence::{ChainEnd, Link, LinkKind};
 use crate::wire::look::{StreamFacts, read_stream};
 use crate::wire::{Door, Item, Line, Reply, Request, Server, WireError};
 
@@ -39,21 +42,38 @@ pub struct Writer {
     line: Line,
     /// The target.
     pub server: Server,
-    watched: Option<(Vec<u8>, Option<StreamFacts>)>,
+    /// Links that the chain of a stream keeps; 0 = there are no chains.
+    links: u64,
+    watched: Option<Watched>,
     request: Request,
     has_written: bool,
 }
 
+/// A stream under watch, and how it stood when the watch began.
+#[derive(Debug, Clone)]
+struct Watched {
+    key: Vec<u8>,
+    chain: Vec<u8>,
+    facts: Option<StreamFacts>,
+    head: Option<Link>,
+}
+
+impl Watched {
+    fn last(&self) -> EntryId {
+        self.facts.as_ref().map_or(EntryId::ZERO, |facts| facts.last)
+    }
+}
+
 impl Writer {
     /// Connects.
-    pub async fn open(door: &Door, db: u16) -> Result<Self, WireError> {
+    pub async fn open(door: &Door, db: u16, links: u64) -> Result<Self, WireError> {
         let (line, server) = door.open(db).await?;
-        Ok(Self::new(line, server))
+        Ok(Self::new(line, server, links))
     }
 
     /// Takes a connection over.
-    pub fn new(line: Line, server: Server) -> Self {
-        Self { line, server, watched: None, request: Request::new(), has_written: false }
+    pub fn new(line: Line, server: Server, links: u64) -> Self {
+        Self { line, server, links, watched: None, request: Request::new(), has_written: false }
     }
 
     /// Whether the connection can be used.
@@ -74,23 +94,7 @@ impl Writer {
 
     /// How the stream stands, as [`Writer::write`] will compare it.
     pub async fn look(&mut self, key: &[u8]) -> Result<Option<StreamFacts>, WireError> {
-        if let Some((watched, facts)) = &self.watched
-            && watched == key
-        {
-            return Ok(facts.clone());
-        }
-        self.watched = None;
-        self.request.clear();
-        self.request.command(&[b"UNWATCH"]).command(&[b"WATCH", key]).command(&[b"XINFO", b"STREAM", key]);
-        let replies = self.line.all(&self.request).await?;
-        for reply in &replies[..2] {
-            if let Reply::Error(words) = reply {
-                return Err(self.line.refused("WATCH", words));
-            }
-        }
-        let facts = read_stream(&mut self.line, &replies[2])?;
-        self.watched = Some((key.to_vec(), facts.clone()));
-        Ok(facts)
+        Ok(self.watch(key).await?.facts)
     }
 
     /// As [`Writer::look`], and never from memory: of a stream that is not written nobody else would tell.
@@ -99,9 +103,65 @@ impl Writer {
         self.look(key).await
     }
 
+    /// The newest link of the stream's chain of evidence; none where there is none.
+    pub async fn head(&mut self, key: &[u8]) -> Result<Option<Link>, WireError> {
+        Ok(self.watch(key).await?.head)
+    }
+
+    /// Where the chain of the stream that was written last ends.
+    pub fn chain_end(&self) -> ChainEnd {
+        self.watched.as_ref().and_then(|watched| watched.head.as_ref()).map(Link::end).unwrap_or_default()
+    }
+
+    async fn watch(&mut self, key: &[u8]) -> Result<Watched, WireError> {
+        if let Some(watched) = self.watched.as_ref().filter(|watched| watched.key == key) {
+            return Ok(watched.clone());
+        }
+        self.watched = None;
+        let chain = if self.links > 0 { chain_key(key) } else { Vec::new() };
+        self.request.clear();
+        self.request.command(&[b"UNWATCH"]);
+        self.ask(key, &chain);
+        self.line.send(&self.request).await?;
+        if let Reply::Error(words) = self.line.reply().await? {
+            return Err(self.line.refused("UNWATCH", &words));
+        }
+        let watched = self.told(key, chain).await?;
+        self.watched = Some(watched.clone());
+        Ok(watched)
+    }
+
+    /// Begins a watch, and asks how the stream and its chain stand.
+    fn ask(&mut self, key: &[u8], chain: &[u8]) {
+        if chain.is_empty() {
+            self.request.command(&[b"WATCH", key]);
+        } else {
+            self.request.command(&[b"WATCH", key, chain]);
+        }
+        self.request.command(&[b"XINFO", b"STREAM", key]);
+        if !chain.is_empty() {
+            ask_head(&mut self.request, chain);
+        }
+    }
+
+    /// Reads the answers to [`Writer::ask`], all of them.
+    async fn told(&mut self, key: &[u8], chain: Vec<u8>) -> Result<Watched, WireError> {
+        let begun = self.line.reply().await?;
+        let facts = self.line.reply().await?;
+        let head = if chain.is_empty() { None } else { Some(self.line.reply().await?) };
+        if let Reply::Error(words) = begun {
+            return Err(self.line.refused("WATCH", &words));
+        }
+        let facts = read_stream(&mut self.line, &facts)?;
+        let head = head.map(|head| read_head(&mut self.line, &head)).transpose()?.flatten();
+        Ok(Watched { key: key.to_vec(), chain, facts, head })
+    }
+
     /// Writes entries behind `expected`, in order, all or none. `items` are places in `bytes`.
     ///
-    /// A crash before the answer leaves all of them on the target, or none; the target's own last id tells which.
+    /// A crash before the answer leaves all of them on the target, or none; the target's own last id tells which. Where
+    /// evidence is kept their link is there with them, and a chain that does not end at `expected` is as good as a stream
+    /// that does not.
     pub async fn write(
         &mut self,
         key: &[u8],
@@ -110,13 +170,22 @@ impl Writer {
         expected: EntryId,
         carry: Carry,
     ) -> Result<Written, WireError> {
-        let facts = self.look(key).await?;
-        if facts.as_ref().map_or(EntryId::ZERO, |facts| facts.last) != expected {
-            return Ok(Written::Moved(facts));
+        let stands = self.watch(key).await?;
+        if stands.last() != expected {
+            return Ok(Written::Moved(stands.facts));
         }
-        self.watched = None;
-        self.request.clear();
-        self.request.command(&[b"MULTI"]);
+        let last = items.last().map_or(expected, |item| item.id).max(carry.last.unwrap_or_default());
+        let mut link = None;
+        if self.links > 0 && last != expected {
+            if stands.head.as_ref().map_or(EntryId::ZERO, |head| head.last) != expected {
+                return Ok(Written::Moved(stands.facts));
+            }
+            let mut digest = Digest::default();
+            digest.add(bytes, items.iter().copied());
+            let kind = if items.is_empty() { LinkKind::Skipped } else { LinkKind::Written };
+            link = Some(digest.link(kind, (expected, last)).sealed(key, stands.head.as_ref()));
+        }
+        self.begin();
         for item in items {
             self.request.begin(3 + item.arguments);
             self.request.encoded(b"$4\r\nXADD\r\n");
@@ -124,15 +193,49 @@ impl Writer {
             self.request.encoded(item.id_bytes(bytes));
             self.request.encoded(item.fields(bytes));
         }
-        let last = items.last().map_or(expected, |item| item.id).max(carry.last.unwrap_or_default());
-        let is_missing = facts.is_none() && items.is_empty();
+        let is_missing = stands.facts.is_none() && items.is_empty();
         if is_missing {
             // An empty stream with a past: an entry that is trimmed in the same command.
             let id = last.to_string();
             self.request.command(&[b"XADD", key, b"MAXLEN", b"0", id.as_bytes(), b"-", b"-"]);
         }
         self.carry(key, last, carry, items.is_empty());
-        self.execute(key).await
+        self.execute(&stands, link).await
+    }
+
+    /// Adds a link that no batch brings, where the stream stands at `expected`.
+    pub async fn add_link(&mut self, key: &[u8], expected: EntryId, link: Link) -> Result<Written, WireError> {
+        let stands = self.watch(key).await?;
+        if stands.last() != expected {
+            return Ok(Written::Moved(stands.facts));
+        }
+        let link = link.sealed(key, stands.head.as_ref());
+        self.begin();
+        self.execute(&stands, Some(link)).await
+    }
+
+    /// Puts another stream in the place of this one, if it stands at `expected`; `link` says what the new one holds.
+    pub async fn replace(
+        &mut self,
+        key: &[u8],
+        other: &[u8],
+        expected: EntryId,
+        link: Option<Link>,
+    ) -> Result<Written, WireError> {
+        let stands = self.watch(key).await?;
+        if stands.last() != expected {
+            return Ok(Written::Moved(stands.facts));
+        }
+        let link = link.map(|link| link.sealed(key, stands.head.as_ref()));
+        self.begin();
+        self.request.command(&[b"RENAME", other, key]);
+        self.execute(&stands, link).await
+    }
+
+    fn begin(&mut self) {
+        self.watched = None;
+        self.request.clear();
+        self.request.command(&[b"MULTI"]);
     }
 
     /// Adds the counters, where the target has them.
@@ -154,24 +257,24 @@ impl Writer {
         self.request.command(&args);
     }
 
-    /// Sends what was queued with its `EXEC`, and the next look behind it.
-    async fn execute(&mut self, key: &[u8]) -> Result<Written, WireError> {
+    /// Sends what was queued, and the link, with its `EXEC`, and the next look behind it.
+    async fn execute(&mut self, stood: &Watched, link: Option<Link>) -> Result<Written, WireError> {
+        if let Some(link) = &link {
+            push(&mut self.request, &stood.chain, self.links, link);
+        }
         let queued = self.request.answers - 1;
-        self.request.command(&[b"EXEC"]).command(&[b"WATCH", key]).command(&[b"XINFO", b"STREAM", key]);
+        self.request.command(&[b"EXEC"]);
+        self.ask(&stood.key, &stood.chain);
         self.line.send(&self.request).await?;
         let begun = self.line.reply().await?;
         let refused = self.line.queued(queued).await?;
         let done = self.line.reply().await?;
-        let watch = self.line.reply().await?;
-        let look = self.line.reply().await?;
-        let facts = read_stream(&mut self.line, &look)?;
+        let watched = self.told(&stood.key, stood.chain.clone()).await?;
         if let Reply::Error(words) = begun {
             return Err(self.line.refused("MULTI", &words));
         }
-        if let Reply::Error(words) = watch {
-            return Err(self.line.refused("WATCH", &words));
-        }
-        self.watched = Some((key.to_vec(), facts.clone()));
+        let facts = watched.facts.clone();
+        self.watched = Some(watched);
         match done {
             Reply::Nil => Ok(Written::Moved(facts)),
             Reply::Error(words) => {

@@ -11,19 +11,21 @@ use crate::wire::{Door, Node, Nodes, WireError};
 pub struct Writers {
     nodes: Option<Nodes>,
     db: u16,
+    links: u64,
     open: BTreeMap<Node, Writer>,
 }
 
 impl Writers {
-    /// Makes sure that the target is known and, if it is a single server, connected.
-    pub async fn open(&mut self, door: &Door, db: u16) -> Result<(), WireError> {
+    /// Makes sure that the target is known and, if it is a single server, connected. Chains of evidence are kept where
+    /// `links` of each stay.
+    pub async fn open(&mut self, door: &Door, db: u16, links: u64) -> Result<(), WireError> {
         match &self.nodes {
             None => {
                 let (nodes, line) = Nodes::find(door, db).await?;
                 if !nodes.is_cluster() {
-                    self.open.insert(None, Writer::new(line, nodes.server.clone()));
+                    self.open.insert(None, Writer::new(line, nodes.server.clone(), links));
                 }
-                (self.nodes, self.db) = (Some(nodes), db);
+                (self.nodes, self.db, self.links) = (Some(nodes), db, links);
                 Ok(())
             }
             Some(nodes) if nodes.is_cluster() => Ok(()),
@@ -37,7 +39,7 @@ impl Writers {
         let nodes = self.nodes.as_ref().ok_or_else(away)?;
         let node = nodes.of(key)?;
         if !self.open.get(&node).is_some_and(Writer::is_whole) {
-            let writer = Writer::open(&nodes.door(&node), self.db).await?;
+            let writer = Writer::open(&nodes.door(&node), self.db, self.links).await?;
             self.open.insert(node.clone(), writer);
         }
         self.open.get_mut(&node).ok_or_else(away)

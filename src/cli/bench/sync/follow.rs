@@ -25,6 +25,7 @@ pub(super) struct Follow<'a> {
     pub streams: u32,
     pub entries: u64,
     pub way: Way,
+    pub evidence: bool,
 }
 
 impl Follow<'_> {
@@ -63,9 +64,10 @@ impl Follow<'_> {
             Way::Tail => "tail",
             Way::Group => "group",
         };
+        let evidence = self.evidence;
         format!(
             "[redis]\nurl = \"{own}\"\n[sync.bench]\nsource = \"{source}\"\ntarget = \"{target}\"\ndatabases = \"0\"\n\
-             patterns = [\"bench:*\"]\nmode = \"{mode}\"\n"
+             patterns = [\"bench:*\"]\nmode = \"{mode}\"\nevidence = {evidence}\n"
         )
     }
 

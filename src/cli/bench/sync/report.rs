@@ -24,6 +24,8 @@ pub struct Conditions {
     pub redis: String,
     /// `release` or `debug`.
     pub build: &'static str,
+    /// The node keeps a chain of evidence.
+    pub evidence: bool,
 }
 
 /// What was done.
@@ -106,7 +108,7 @@ impl Measured for Report {
         let c = &self.conditions;
         json!({
             "conditions": {
-                "entries": c.entries, "bytes": c.bytes, "runs": c.runs, "cpus": c.cpus, "redis": c.redis, "build": c.build,
+                "entries": c.entries, "bytes": c.bytes, "runs": c.runs, "cpus": c.cpus, "redis": c.redis, "build": c.build, "evidence": c.evidence,
             },
             "rows": self.lines.iter().map(Line::to_json).collect::<Vec<_>>(),
         })
@@ -195,8 +197,15 @@ mod tests {
 
     #[test]
     fn shares_are_those_of_each_round_and_their_median_is_printed() {
-        let conditions =
-            Conditions { entries: 100, bytes: 9, runs: 3, cpus: 2, redis: "7.0".to_owned(), build: "release" };
+        let conditions = Conditions {
+            entries: 100,
+            bytes: 9,
+            runs: 3,
+            cpus: 2,
+            redis: "7.0".to_owned(),
+            build: "release",
+            evidence: false,
+        };
         let mut report = Report::new(conditions);
         for (seconds, limit) in [(1.0, 0.5), (4.0, 1.0), (2.0, 1.0)] {
             let of = |seconds| Figure { entries: 100, seconds, cpu: 0.0001, peak_kib: 2048 };
