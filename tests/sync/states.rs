@@ -164,6 +164,8 @@ fn a_source_that_is_a_replica_without_its_master_is_waited_for() {
     master.kill();
     wait_told(&world.space, "MASTERDOWN");
     master.resume();
+    // It listens at once, and answers LOADING for a while.
+    poll("its data", || crate::world::raw::<usize>(&master, 0, &[b"XLEN", b"s"]).ok());
     add(&master, 0, "s", 11..=20);
     let wanted = entries(&master, 0, "s");
     world.wait_for("s", &wanted);
