@@ -64,6 +64,18 @@ fn assert_whole(source: &RedisServer, target: &RedisServer) -> usize {
     links.len()
 }
 
+fn last_of(server: &RedisServer) -> String {
+    entries(server, 0, "s").last().expect("entries").0.clone()
+}
+
+/// Waits until a node has written down that it has seen the link through this id.
+#[track_caller]
+fn wait_seen(world: &World, through: &str) {
+    poll(&format!("a link through {through} that was seen"), || {
+        (world.notes().get("db0:s")?["proof"]["through"] == through).then_some(())
+    });
+}
+
 /// What `sync verify` says of the only stream: its evidence, and the faults in one text.
 fn verdict(world: &World) -> (i32, serde_json::Value, String) {
     let verify = world.run(&["sync", "verify", "--json"]);
@@ -181,7 +193,7 @@ fn the_first_link_that_does_not_hold_is_named_with_its_end() {
     add(&world.source, 0, "s", 1..=200);
     let mut node = world.node();
     world.wait_equal("s");
-    world.wait_noted_position();
+    wait_seen(&world, &last_of(&world.source));
     node.kill();
     let links = chain(&world.target);
     let covering = |id: u64| {
@@ -205,7 +217,7 @@ fn a_link_that_is_altered_or_taken_out_is_named() {
     add(&world.source, 0, "s", 1..=200);
     let mut node = world.node();
     world.wait_equal("s");
-    world.wait_noted_position();
+    wait_seen(&world, &last_of(&world.source));
     node.kill();
     let links = chain(&world.target);
     let shown = |at: usize| format!("the link {}..{}", links[at].1["after"], links[at].1["last"]);
@@ -287,7 +299,7 @@ fn a_repair_is_a_link_over_all_that_it_built() {
     add(&world.source, 0, "s", 1..=100);
     let mut node = world.node();
     world.wait_equal("s");
-    world.wait_noted_position();
+    wait_seen(&world, &last_of(&world.source));
     node.kill();
     query::<()>(&world.target, 0, &["XDEL", "s", "50-0"]);
     let repaired = world.run(&["sync", "verify", "--repair", "--json"]);
