@@ -20,6 +20,8 @@ mod log_parser;
 mod log_watcher;
 #[path = "actor_suite/namer.rs"]
 mod namer;
+#[path = "actor_suite/streams.rs"]
+mod streams;
 #[macro_use]
 #[path = "actor_suite/suite.rs"]
 mod suite;
@@ -33,4 +35,6 @@ suite!(a_gap_fixer, crate::gap_fixer::GapFixerSubject);
 suite!(a_log_parser, crate::log_parser::LogParserSubject);
 suite!(a_log_watcher, crate::log_watcher::LogWatcherSubject);
 suite!(a_namer, crate::namer::NamerSubject);
+suite!(a_stream_sync, crate::streams::StreamSyncSubject);
+suite!(a_sync_scout, crate::streams::SyncScoutSubject);
 suite!(a_tally, crate::tally::TallySubject);

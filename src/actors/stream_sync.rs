@@ -17,6 +17,7 @@ mod round;
 mod stream;
 mod trouble;
 
+use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -27,8 +28,9 @@ use tokio::sync::Mutex;
 use super::turn::crash::CrashPoint;
 use super::turn::{self, Claimed, Error, Tick, Turn, Unit};
 use crate::ids::UnitId;
-use crate::messages::sync::{StreamName, SyncMessage};
+use crate::messages::sync::{StreamName, StreamRow, SyncMessage};
 use crate::store::effect::{Commit, Effect};
+use crate::store::table::Table;
 
 pub use compare::{Difference, Side, Terms, Walk, difference, same_entry};
 use hands::Hands;
@@ -37,6 +39,8 @@ use trouble::Trouble;
 
 /// How long one turn copies before it looks into its mailbox again.
 const TURN: Duration = Duration::from_millis(200);
+/// Between two looks at a stream whose slot is on its way.
+const MOVING_AGAIN: Duration = Duration::from_secs(1);
 /// How long a turn that has copied something waits for more before it ends.
 const LINGER: Duration = Duration::from_millis(20);
 
@@ -87,6 +91,11 @@ impl StreamSync {
             hands.rest();
             return Ok(Turn::Idle);
         }
+        if hands.streams.is_empty() {
+            // No connection is held for nothing.
+            hands.let_go();
+            return Ok(Turn::Idle);
+        }
         let turn = self.copy(&mut hands).await;
         if turn.is_err() {
             // What was read ahead rests on a target that is not there; everything begins with the target again.
@@ -118,11 +127,31 @@ impl StreamSync {
         let scout = UnitId::exclusive(pipeline, SCOUT);
         let rows = usize::try_from(self.rows_max()).unwrap_or(usize::MAX);
         let (streams, _) = store.peek_table(link, &scout, rows).await?;
-        let notes = self.unit.lease.table().await?;
+        let mut notes = self.unit.lease.table().await?;
+        self.notes_of_before(&streams, &mut notes).await?;
         let paused = store.fact(link, pipeline, "paused_ms").await?;
         hands.is_paused = paused.is_some_and(|since| !since.is_empty());
         hands.adopt(&self.plan, &streams, &notes);
         hands.is_loaded = true;
+        Ok(())
+    }
+
+    /// What the units noted that copied some of these streams before.
+    async fn notes_of_before(&self, streams: &Table, notes: &mut Table) -> Result<(), Error> {
+        let (store, link, pipeline) = (self.unit.lease.store(), self.unit.lease.link(), self.unit.pipeline());
+        let mut before: BTreeMap<u32, Vec<String>> = BTreeMap::new();
+        for (row, text) in streams.iter().filter(|(row, _)| !notes.contains_key(*row)) {
+            let says: StreamRow = serde_json::from_str(text).unwrap_or_default();
+            let is_ours = says.bucket(row, self.plan.settings.buckets) == self.plan.bucket;
+            if let Some(bucket) = says.before.filter(|_| is_ours) {
+                before.entry(bucket).or_default().push(row.clone());
+            }
+        }
+        for (bucket, rows) in before {
+            let unit = UnitId::exclusive(pipeline, &bucket_name(bucket));
+            let known = store.peek_rows(link, &unit, &rows).await?;
+            notes.extend(rows.into_iter().zip(known).filter_map(|(row, text)| Some((row, text?))));
+        }
         Ok(())
     }
 
@@ -179,13 +208,19 @@ impl StreamSync {
 
     /// What a trouble means: the turn ends, or only this stream does.
     async fn settle(&self, hands: &mut Hands, name: &StreamName, trouble: Trouble) -> Result<(), Error> {
+        let is_elsewhere = matches!(trouble, Trouble::Elsewhere(_));
         match trouble {
             Trouble::Turn(error) => Err(error),
-            Trouble::Later(reason) => {
-                tracing::debug!(unit = %self.unit.lease.unit(), stream = name.shown(), reason, "stream taken up later");
-                if let Some(stream) = hands.streams.get_mut(name) {
+            Trouble::Elsewhere(reason) | Trouble::Later(reason) => {
+                tracing::debug!(unit = %self.unit.lease.unit(), stream = name.shown(), reason, "stream taken up again");
+                let Some(stream) = hands.streams.get_mut(name) else { return Ok(()) };
+                stream.read = stream.position;
+                // Where taking it up is what failed, or nothing says where it is, a moment passes before the next try.
+                if is_elsewhere && stream.phase == stream::Phase::Live {
+                    stream.phase = stream::Phase::New;
+                } else {
                     stream.phase = stream::Phase::Gone;
-                    stream.tended = Some(Instant::now());
+                    stream.tended = Instant::now().checked_sub(hands::GONE_AGAIN.saturating_sub(MOVING_AGAIN));
                 }
                 Ok(())
             }

@@ -6,6 +6,7 @@
 //! Crash    rows and the messages that tell of them are one commit; a look that did not commit is made again
 
 mod look;
+mod share;
 
 use std::cell::RefCell;
 use std::collections::BTreeSet;
@@ -21,7 +22,7 @@ use super::turn::crash::CrashPoint;
 use super::turn::{self, Error, Order, Tick, Turn, Unit, paused_after};
 use crate::config::SyncSettings;
 use crate::ids::{Address, EntryId};
-use crate::messages::sync::{ScoutMessage, StreamName, StreamRow, SyncMessage, bucket_of};
+use crate::messages::sync::{ScoutMessage, StreamName, StreamRow, SyncMessage};
 use crate::sources::streams::Hints;
 use crate::store::effect::{Ack, Commit, Effect, Outgoing};
 use crate::store::table::Table;
@@ -224,7 +225,7 @@ impl SyncScout {
         self.unit.point(CrashPoint::AfterDecide).await;
         self.unit.point(CrashPoint::AfterApply).await;
         for part in judged.changes.chunks(ROWS) {
-            self.commit(part).await?;
+            self.commit(part, &known).await?;
             let table = memory.table.get_or_insert_default();
             for (name, row) in part {
                 match row {
@@ -242,11 +243,14 @@ impl SyncScout {
         Ok(())
     }
 
-    async fn commit(&self, changes: &[(String, Option<StreamRow>)]) -> Result<(), Error> {
+    /// Commits some rows, and tells who copies them now, and who did.
+    async fn commit(&self, changes: &[(String, Option<StreamRow>)], known: &Table) -> Result<(), Error> {
         let mut effects = Vec::with_capacity(changes.len() + 4);
         let mut buckets = std::collections::BTreeSet::new();
         for (name, row) in changes {
-            buckets.insert(bucket_of(name, self.plan.settings.buckets));
+            let before = known.get(name).and_then(|text| serde_json::from_str::<StreamRow>(text).ok());
+            let copies = |row: &StreamRow| row.bucket(name, self.plan.settings.buckets);
+            buckets.extend(row.iter().chain(&before).map(copies));
             effects.push(match row {
                 Some(row) => {
                     tracing::info!(unit = %self.unit.lease.unit(), stream = name, refused = row.refused, "stream found");

@@ -58,7 +58,12 @@ pub async fn known(
         let (notes, _) = store.peek_table(link, &unit, rows).await?;
         for (row, text) in notes {
             let Some(known) = names.get(&row).and_then(|name| streams.get_mut(name)) else { continue };
-            known.notes = serde_json::from_str(&text).unwrap_or_default();
+            // What another unit noted counts as long as this one has nothing.
+            let is_own = known.row.bucket(&row, section.buckets) == bucket;
+            let is_older = known.row.before == Some(bucket) && known.notes == StreamNotes::default();
+            if is_own || is_older {
+                known.notes = serde_json::from_str(&text).unwrap_or_default();
+            }
         }
     }
     Ok(streams)

@@ -93,7 +93,7 @@ impl StreamName {
     }
 }
 
-/// Which of so many units copies the stream of this row. The same for ever, since all nodes must agree.
+/// Which of so many units a stream goes to first, other things being equal, and whose it is where its row does not say.
 pub fn bucket_of(row: &str, buckets: u32) -> u32 {
     let digest = blake3::hash(row.as_bytes());
     let mut first = [0; 8];
@@ -117,9 +117,20 @@ pub struct StreamRow {
     /// The key, escaped, where the name of the row does not tell it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub key: Option<String>,
+    /// Which unit copies it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bucket: Option<u32>,
+    /// Which one did before; what is noted of it until then lies there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub before: Option<u32>,
 }
 
 impl StreamRow {
+    /// The unit that copies the stream of this row, of so many.
+    pub fn bucket(&self, row: &str, buckets: u32) -> u32 {
+        self.bucket.filter(|bucket| *bucket < buckets).unwrap_or_else(|| bucket_of(row, buckets))
+    }
+
     /// The stream that a row is of; none where its key is longer than a row can hold.
     pub fn name(&self, row: &str) -> Option<StreamName> {
         match &self.key {

@@ -3,6 +3,7 @@
 //! Whoever drops a call half-way leaves answers behind that nobody asks for; such a line is not whole any more, and its
 //! holder must open another one ([`Line::is_whole`]).
 
+use std::collections::VecDeque;
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
@@ -32,6 +33,40 @@ pub struct Line {
     owed: usize,
     broken: bool,
     spare: Vec<u8>,
+    asking: Option<Asking>,
+}
+
+/// What a line keeps that sends `ASKING` before each command.
+#[derive(Debug, Default)]
+struct Asking {
+    /// A transaction has begun: what it queues needs none.
+    queues: bool,
+    /// Of each answer that is to come: it is that to `ASKING`, which nobody waits for.
+    answers: VecDeque<bool>,
+}
+
+impl Asking {
+    /// The same commands, those of no transaction with `ASKING` before them.
+    fn before_each(&mut self, request: &Request) -> Result<Vec<u8>, String> {
+        let (bytes, mut out, mut at) = (&request.bytes, Vec::with_capacity(2 * request.bytes.len()), 0);
+        while at < bytes.len() {
+            let cut = || "a request that is cut".to_owned();
+            let end = Scanner::at(at).end(bytes)?.ok_or_else(cut)?;
+            if !self.queues {
+                out.extend_from_slice(b"*1\r\n$6\r\nASKING\r\n");
+                self.answers.push_back(true);
+            }
+            self.answers.push_back(false);
+            out.extend_from_slice(&bytes[at..end]);
+            match Reply::read(&bytes[at..end])?.list().first().map(Reply::bytes) {
+                Some(b"MULTI") => self.queues = true,
+                Some(b"EXEC" | b"DISCARD") => self.queues = false,
+                _ => {}
+            }
+            at = end;
+        }
+        Ok(out)
+    }
 }
 
 impl Line {
@@ -45,7 +80,13 @@ impl Line {
             owed: 0,
             broken: false,
             spare: Vec::new(),
+            asking: None,
         }
+    }
+
+    /// From now on each command is for a key whose slot is on its way to this node.
+    pub(super) fn begin_asking(&mut self) {
+        self.asking = Some(Asking::default());
     }
 
     /// The server, without credentials.
@@ -61,7 +102,10 @@ impl Line {
     /// Sends commands; their answers must be read, all of them.
     pub async fn send(&mut self, request: &Request) -> Result<(), WireError> {
         self.owed += request.answers;
-        let sent = tokio::time::timeout(self.timeout, self.stream.write_all(&request.bytes)).await;
+        let asked = self.asking.as_mut().map(|asking| asking.before_each(request)).transpose();
+        let asked = asked.map_err(|reason| self.nonsense(&reason))?;
+        let bytes = asked.as_ref().unwrap_or(&request.bytes);
+        let sent = tokio::time::timeout(self.timeout, self.stream.write_all(bytes)).await;
         match sent {
             Ok(Ok(())) => Ok(()),
             Ok(Err(error)) => Err(self.away(&error.to_string())),
@@ -212,16 +256,30 @@ impl Line {
         Ok(bytes)
     }
 
+    /// Whether the next answer is that to `ASKING`; takes it off the list.
+    fn is_of_asking(&mut self) -> bool {
+        self.asking.as_mut().is_some_and(|asking| asking.answers.pop_front() == Some(true))
+    }
+
     /// Waits until the next reply is there as a whole. No progress within `limit` is an end of the connection.
     async fn whole(&mut self, limit: Duration) -> Result<(usize, usize), WireError> {
         if self.at > 0 && self.at == self.inbox.len() {
             self.inbox.clear();
             self.at = 0;
         }
-        let from = self.at;
+        let mut from = self.at;
         let mut scanner = Scanner::at(from);
         loop {
             match scanner.end(&self.inbox) {
+                Ok(Some(end)) if self.is_of_asking() => {
+                    if self.inbox[from] == b'-' {
+                        let words = String::from_utf8_lossy(&self.inbox[from + 1..end]).trim_end().to_owned();
+                        self.broken = true;
+                        return Err(self.refused("ASKING", &words));
+                    }
+                    (self.at, from, scanner) = (end, end, Scanner::at(end));
+                    continue;
+                }
                 Ok(Some(end)) => {
                     self.owed = self.owed.saturating_sub(1);
                     return Ok((from, end));
@@ -239,5 +297,28 @@ impl Line {
                 Err(_) => return Err(self.away(&format!("no answer within {} ms", limit.as_millis()))),
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_command_is_asked_for_but_not_what_a_transaction_queues() {
+        let mut request = Request::of(&[b"WATCH", b"MULTI"]);
+        request.command(&[b"MULTI"]).command(&[b"XADD", b"k", b"ASKING"]).command(&[b"EXEC"]).command(&[b"TIME"]);
+        let mut asking = Asking::default();
+        let bytes = asking.before_each(&request).expect("whole commands");
+        let mut wanted = Request::of(&[b"ASKING"]);
+        wanted.command(&[b"WATCH", b"MULTI"]).command(&[b"ASKING"]).command(&[b"MULTI"]);
+        wanted.command(&[b"XADD", b"k", b"ASKING"]).command(&[b"EXEC"]).command(&[b"ASKING"]).command(&[b"TIME"]);
+        assert_eq!(String::from_utf8_lossy(&bytes), String::from_utf8_lossy(&wanted.bytes));
+        assert_eq!(asking.answers, [true, false, true, false, false, false, true, false]);
+        // A transaction may begin in one request and end in another.
+        asking.before_each(&Request::of(&[b"MULTI"])).expect("a command");
+        let bytes = asking.before_each(&Request::of(&[b"EXEC"])).expect("a command");
+        assert_eq!(bytes, Request::of(&[b"EXEC"]).bytes);
+        assert!(asking.before_each(&Request { bytes: b"*2\r\n$4\r\nMULT".to_vec(), answers: 1 }).is_err());
     }
 }

@@ -2,15 +2,17 @@
 
 use std::collections::BTreeMap;
 
-use super::slots::{Node, Slots, slot_of};
+use super::slots::{Node, Seat, Slots, slot_of};
 use super::{Door, Line, Server, WireError};
-use crate::config::Route;
+use crate::config::{HostPort, Route};
 
 /// What an end consists of.
 #[derive(Debug, Clone)]
 pub struct Nodes {
     door: Door,
     slots: Option<Slots>,
+    /// Keys whose slot is on its way to another node, and that are there already.
+    asked: BTreeMap<Vec<u8>, HostPort>,
     /// What the server that was asked says of itself.
     pub server: Server,
 }
@@ -34,14 +36,17 @@ impl Nodes {
                 Some(Slots::read(&reply, &asked).map_err(|reason| line.nonsense(&reason))?)
             }
         };
-        Ok((Self { door: door.clone(), slots, server }, line))
+        Ok((Self { door: door.clone(), slots, asked: BTreeMap::new(), server }, line))
     }
 
     /// The node that a key lies on.
     pub fn of(&self, key: &[u8]) -> Result<Node, WireError> {
         let Some(slots) = &self.slots else { return Ok(None) };
+        if let Some(at) = self.asked.get(key) {
+            return Ok(Some(Seat { at: at.clone(), asking: true }));
+        }
         let slot = slot_of(key);
-        slots.node_of(slot).cloned().map(Some).ok_or_else(|| WireError::Away {
+        slots.node_of(slot).cloned().map(|at| Some(Seat { at, asking: false })).ok_or_else(|| WireError::Away {
             address: self.door.address(),
             reason: format!("no node of the cluster has slot {slot}"),
         })
@@ -51,7 +56,7 @@ impl Nodes {
     pub fn all(&self) -> Vec<Node> {
         match &self.slots {
             None => vec![None],
-            Some(slots) => slots.nodes().into_iter().map(Some).collect(),
+            Some(slots) => slots.nodes().into_iter().map(|at| Some(Seat { at, asking: false })).collect(),
         }
     }
 
@@ -62,7 +67,22 @@ impl Nodes {
 
     /// The way to a node.
     pub fn door(&self, node: &Node) -> Door {
-        node.as_ref().map_or_else(|| self.door.clone(), |node| self.door.at(node))
+        node.as_ref().map_or_else(|| self.door.clone(), |seat| self.door.at(&seat.at).asking(seat.asking))
+    }
+
+    /// Follows a key to the node that its slot is on its way to, if this error says that it is there; whether it does.
+    ///
+    /// Only until the key is not found there: then whoever has the slot is to be asked first again ([`Nodes::forget`]),
+    /// since a move may be called off.
+    pub fn follow(&mut self, key: &[u8], error: &WireError) -> bool {
+        let Some(at) = error.asks_at().filter(|_| self.is_cluster()) else { return false };
+        self.asked.insert(key.to_vec(), at);
+        true
+    }
+
+    /// The key is asked for where its slot is.
+    pub fn forget(&mut self, key: &[u8]) {
+        self.asked.remove(key);
     }
 
     /// Whether both ends share a server.
@@ -129,6 +149,18 @@ impl Lines {
             *stands = db;
         }
         Ok(line)
+    }
+
+    /// As [`Nodes::follow`].
+    pub fn follow(&mut self, key: &[u8], error: &WireError) -> bool {
+        self.nodes.as_mut().is_some_and(|nodes| nodes.follow(key, error))
+    }
+
+    /// As [`Nodes::forget`].
+    pub fn forget(&mut self, key: &[u8]) {
+        if let Some(nodes) = &mut self.nodes {
+            nodes.forget(key);
+        }
     }
 
     /// Closes every connection, and forgets what the end consists of.

@@ -25,13 +25,15 @@ mod scan;
 mod slots;
 mod tls;
 
+use crate::config::HostPort;
+
 pub use entries::{Answer, Item, Part};
 pub use line::Line;
 pub use lines::{Lines, Nodes};
 pub use open::{Door, Server};
 pub use request::Request;
 pub use scan::Reply;
-pub use slots::{Node, beside, slot_of};
+pub use slots::{Node, Seat, beside, slot_of};
 
 /// Why a foreign Redis gave no answer, or not the one that was asked for.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -44,7 +46,8 @@ pub enum WireError {
         /// What happened.
         reason: String,
     },
-    /// The key's slot is on its way to another node of the cluster; that passes.
+    /// The key's slot is on its way to another node of the cluster: the key is there already (`ASK`), or not all keys of
+    /// the command are on one side (`TRYAGAIN`); that passes.
     #[error("{address} is giving the slot away: {reason}")]
     Moving {
         /// The server, without credentials.
@@ -81,8 +84,35 @@ pub enum WireError {
 }
 
 impl WireError {
+    /// The node at which a key is to be asked for, while its slot is on its way there.
+    pub fn asks_at(&self) -> Option<HostPort> {
+        let WireError::Moving { address, reason } = self else { return None };
+        let (host, port) = reason.strip_prefix("ASK ")?.split_once(' ')?.1.trim().rsplit_once(':')?;
+        // A node that does not say its host is the one that was asked.
+        let host = if host.is_empty() { address.rsplit_once(':')?.0 } else { host };
+        Some(HostPort { host: host.to_owned(), port: port.parse().ok()? })
+    }
+
     /// Whether the server has no memory left for writes.
     pub fn is_out_of_memory(&self) -> bool {
         matches!(self, WireError::Refused { reason, .. } if reason.starts_with("OOM") || reason.contains("OOM command"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_an_ask_says_where_to_ask() {
+        let moving =
+            |reason: &str| WireError::Moving { address: "10.0.0.1:7000".to_owned(), reason: reason.to_owned() };
+        let at = |host: &str, port| Some(HostPort { host: host.to_owned(), port });
+        assert_eq!(moving("ASK 866 10.0.0.2:7001").asks_at(), at("10.0.0.2", 7001));
+        assert_eq!(moving("ASK 866 :7001").asks_at(), at("10.0.0.1", 7001));
+        assert_eq!(moving("ASK 866 fe80::1:7001").asks_at(), at("fe80::1", 7001));
+        assert_eq!(moving("TRYAGAIN Multiple keys request during rehashing of slot").asks_at(), None);
+        let away = WireError::Away { address: String::new(), reason: "ASK 866 10.0.0.2:7001".to_owned() };
+        assert_eq!(away.asks_at(), None);
     }
 }

@@ -27,6 +27,8 @@ pub struct Door {
     pub name: String,
     /// One node of the end, where it is a cluster.
     pub shown: Option<String>,
+    /// Each command to it needs `ASKING` before it.
+    pub asking: bool,
 }
 
 /// What a server says of itself.
@@ -87,6 +89,12 @@ impl Door {
         door
     }
 
+    /// The same way, for keys whose slot is on its way to that node.
+    pub(super) fn asking(mut self, asking: bool) -> Door {
+        self.asking = asking;
+        self
+    }
+
     /// The first node that answers.
     async fn through_nodes(&self, nodes: &[HostPort], db: u16) -> Result<(Line, Server), WireError> {
         let mut reasons = Vec::new();
@@ -122,6 +130,9 @@ impl Door {
         if server.is_replica && !self.end.allow_replica {
             let reason = "the server is a replica, not a master".to_owned();
             return Err(WireError::Away { address: self.address(), reason });
+        }
+        if self.asking {
+            line.begin_asking();
         }
         Ok((line, server))
     }

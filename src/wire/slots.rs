@@ -7,7 +7,16 @@ use crate::config::HostPort;
 const SLOTS: u16 = 16_384;
 
 /// A node of an end; none where the end is a single server.
-pub type Node = Option<HostPort>;
+pub type Node = Option<Seat>;
+
+/// A node of a cluster, as one key is asked for there.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Seat {
+    /// The node.
+    pub at: HostPort,
+    /// The key's slot is on its way to this node: each command needs `ASKING` before it.
+    pub asking: bool,
+}
 
 /// The slot of a key: of what stands between the first `{` and the next `}`, if that is not empty, else of the whole.
 pub fn slot_of(key: &[u8]) -> u16 {

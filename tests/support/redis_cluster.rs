@@ -79,25 +79,67 @@ impl Cluster {
 
     /// Moves the slot of a key to another node, with all that is in it.
     pub fn move_slot(&self, key: &str) {
-        let slot = self.nodes[0].text(&["CLUSTER", "KEYSLOT", key]);
-        let from = self.owner(&slot);
-        let to = (from + 1) % 3;
-        let id = |place: usize| self.nodes[place].text(&["CLUSTER", "MYID"]);
-        self.nodes[to].command(&["CLUSTER", "SETSLOT", &slot, "IMPORTING", &id(from)]);
-        self.nodes[from].command(&["CLUSTER", "SETSLOT", &slot, "MIGRATING", &id(to)]);
-        let port = self.nodes[to].port.to_string();
+        let way = self.open_slot(key);
         loop {
-            let keys = self.nodes[from].command(&["CLUSTER", "GETKEYSINSLOT", &slot, "100"]);
+            let keys = self.nodes[way.from].command(&["CLUSTER", "GETKEYSINSLOT", &way.slot, "100"]);
             let keys: Vec<String> = redis::from_redis_value(keys).expect("keys");
             if keys.is_empty() {
                 break;
             }
-            for key in keys {
-                self.nodes[from].command(&["MIGRATE", "127.0.0.1", &port, &key, "0", "5000"]);
-            }
+            keys.iter().for_each(|key| self.carry(&way, key));
         }
-        for place in [to, from, (to + 1) % 3] {
-            self.nodes[place].command(&["CLUSTER", "SETSLOT", &slot, "NODE", &id(to)]);
+        self.close_slot(&way);
+    }
+
+    /// Begins to move the slot of a key: from now on its node hands out what it has, and sends on for the rest.
+    pub fn open_slot(&self, key: &str) -> Way {
+        let slot = self.nodes[0].text(&["CLUSTER", "KEYSLOT", key]);
+        let from = self.owner(&slot);
+        let way = Way { to: (from + 1) % 3, from, slot };
+        self.nodes[way.to].command(&["CLUSTER", "SETSLOT", &way.slot, "IMPORTING", &self.id(way.from)]);
+        self.nodes[way.from].command(&["CLUSTER", "SETSLOT", &way.slot, "MIGRATING", &self.id(way.to)]);
+        way
+    }
+
+    /// Carries one key over.
+    pub fn carry(&self, way: &Way, key: &str) {
+        let port = self.nodes[way.to].port.to_string();
+        self.nodes[way.from].command(&["MIGRATE", "127.0.0.1", &port, key, "0", "5000"]);
+    }
+
+    /// Calls a move off: what was carried over goes back.
+    pub fn call_off(&self, way: &Way, keys: &[&str]) {
+        self.nodes[way.from].command(&["CLUSTER", "SETSLOT", &way.slot, "STABLE"]);
+        let port = self.nodes[way.from].port.to_string();
+        let mut pipe = redis::pipe();
+        for key in keys {
+            pipe.cmd("ASKING").ignore();
+            pipe.cmd("MIGRATE").arg("127.0.0.1").arg(&port).arg(key).arg(0).arg(5000).ignore();
+        }
+        pipe.query::<()>(&mut self.nodes[way.to].connection()).expect("carried back");
+        self.nodes[way.to].command(&["CLUSTER", "SETSLOT", &way.slot, "STABLE"]);
+    }
+
+    /// Ends a move: the slot belongs to the other node.
+    pub fn close_slot(&self, way: &Way) {
+        for place in [way.to, way.from, (way.to + 1) % 3] {
+            self.nodes[place].command(&["CLUSTER", "SETSLOT", &way.slot, "NODE", &self.id(way.to)]);
         }
     }
+
+    /// The node that a slot is on its way to.
+    pub fn receiver(&self, way: &Way) -> &RedisServer {
+        &self.nodes[way.to]
+    }
+
+    fn id(&self, place: usize) -> String {
+        self.nodes[place].text(&["CLUSTER", "MYID"])
+    }
+}
+
+/// A slot on its way from one node to another.
+pub struct Way {
+    from: usize,
+    to: usize,
+    slot: String,
 }

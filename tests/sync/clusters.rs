@@ -169,3 +169,127 @@ fn slots_that_move_while_they_are_copied_lose_nothing() {
     let verify = space.run(&["sync", "verify", "--json"]);
     assert_eq!(verify.code, 0, "{verify:?}");
 }
+
+/// Adds entries at a node that the stream's slot is on its way to.
+fn add_asking(server: &RedisServer, key: &str, ids: std::ops::RangeInclusive<u64>) {
+    let mut pipe = redis::pipe();
+    for n in ids {
+        pipe.cmd("ASKING").ignore();
+        pipe.cmd("XADD").arg(key).arg(format!("{n}-0")).arg("n").arg(n).arg("text").arg(format!("{key} {n}")).ignore();
+    }
+    pipe.query::<()>(&mut server.connection()).expect("entries");
+}
+
+/// How many entries a stream has at a node that its slot is on its way to.
+fn length_asking(server: &RedisServer, key: &str) -> usize {
+    let mut pipe = redis::pipe();
+    let (length,): (usize,) =
+        pipe.cmd("ASKING").ignore().cmd("XLEN").arg(key).query(&mut server.connection()).expect("a length");
+    length
+}
+
+#[test]
+fn streams_of_a_slot_on_its_way_are_followed_on_the_source() {
+    let (source, target) = (Cluster::start(), RedisServer::start());
+    let redis = RedisServer::start();
+    let space = Workspace::new(&config(&redis.url(), &pipeline("x", &source.url(), &target.url(), "evidence = true")));
+    let (one, two, three) = ("s{tag}one", "s{tag}two", "s{tag}three");
+    [one, two].iter().for_each(|key| add(source.node_of(key), 0, key, 1..=50));
+    let arrives = |key: &str, count: usize| {
+        poll(&format!("{count} entries in {key}"), || (entries(&target, 0, key).len() == count).then_some(()));
+    };
+    let _node = space.started("a", &[]);
+    [one, two].iter().for_each(|key| arrives(key, 50));
+    // One stream goes over, the other stays, a third one begins there: the slot stays between the nodes all the while.
+    let way = source.open_slot(one);
+    source.carry(&way, one);
+    add_asking(source.receiver(&way), one, 51..=100);
+    add(source.node_of(two), 0, two, 51..=100);
+    add_asking(source.receiver(&way), three, 1..=100);
+    [one, two, three].iter().for_each(|key| arrives(key, 100));
+    add_asking(source.receiver(&way), one, 101..=150);
+    arrives(one, 150);
+    // The move is called off: the stream goes back, and is looked for where its slot is.
+    source.call_off(&way, &[one, three]);
+    [one, two, three].iter().for_each(|key| add(source.node_of(key), 0, key, 151..=200));
+    arrives(one, 200);
+    arrives(two, 150);
+    arrives(three, 150);
+    let verify = space.run(&["sync", "verify", "--json"]);
+    assert_eq!((verify.code, &verify.json()["same"]), (0, &500.into()), "{verify:?}");
+}
+
+#[test]
+fn streams_of_a_slot_on_its_way_are_followed_on_the_target() {
+    let (source, target) = (RedisServer::start(), Cluster::start());
+    let redis = RedisServer::start();
+    let space = Workspace::new(&config(&redis.url(), &pipeline("x", &source.url(), &target.url(), "")));
+    let (one, two, three) = ("s{tag}one", "s{tag}two", "s{tag}three");
+    [one, two].iter().for_each(|key| add(&source, 0, key, 1..=50));
+    query::<()>(&source, 0, &["XGROUP", "CREATE", one, "g", "10-0"]);
+    let _node = space.started("a", &[]);
+    let here =
+        |key: &str, count| poll("entries", || (entries(target.node_of(key), 0, key).len() == count).then_some(()));
+    [one, two].iter().for_each(|key| here(key, 50));
+    let way = target.open_slot(one);
+    target.carry(&way, one);
+    // The marks, too, lie on a slot that is on its way by now.
+    let marks = target.open_slot("gapless:replicas");
+    target.carry(&marks, "gapless:replicas");
+    [one, two, three].iter().for_each(|key| add(&source, 0, key, 51..=100));
+    query::<()>(&source, 0, &["XGROUP", "SETID", one, "g", "60-0"]);
+    let there = |key: &str, count| {
+        poll(&format!("{count} entries in {key}"), || {
+            (length_asking(target.receiver(&way), key) == count).then_some(())
+        });
+    };
+    there(one, 100);
+    here(two, 100);
+    there(three, 50);
+    add(&source, 0, one, 101..=150);
+    there(one, 150);
+    target.close_slot(&marks);
+    target.carry(&way, two);
+    target.close_slot(&way);
+    [one, two, three].iter().for_each(|key| add(&source, 0, key, 151..=200));
+    let (source, target) = (End::One(source), End::Many(target));
+    for key in [one, two, three] {
+        let wanted = source.entries(key);
+        poll(&format!("all of {key}"), || (target.entries(key) == wanted).then_some(()));
+    }
+    poll("groups too", || (space.run(&["sync", "verify"]).code == 0).then_some(()));
+    let status = space.run(&["sync", "status", "--json"]).json();
+    let streams = status["streams"].as_array().expect("streams");
+    assert!(streams.iter().all(|s| s["state"] == "even" && s["conflict_entries"] == 0), "{status}");
+    assert!(!status.to_string().contains("target_loss"), "{status}");
+}
+
+#[test]
+fn a_stream_whose_evidence_is_on_another_node_waits_for_it() {
+    let (source, target) = (RedisServer::start(), Cluster::start());
+    let redis = RedisServer::start();
+    let text = pipeline("x", &source.url(), &target.url(), "evidence = true\nbuckets = 1");
+    let space = Workspace::new(&config(&redis.url(), &text));
+    let (key, chain) = ("s{tag}one", "gapless:chain:{tag}:s{tag}one");
+    add(&source, 0, key, 1..=50);
+    add(&source, 0, "s1", 1..=50);
+    let _node = space.started("a", &[]);
+    for key in [key, "s1"] {
+        poll("entries", || (entries(target.node_of(key), 0, key).len() == 50).then_some(()));
+    }
+    let way = target.open_slot(key);
+    target.carry(&way, key);
+    add(&source, 0, key, 51..=100);
+    // Others go on meanwhile.
+    for n in 51..=60 {
+        add(&source, 0, "s1", n..=n);
+        poll("the others", || (entries(target.node_of("s1"), 0, "s1").len() == usize::try_from(n).ok()?).then_some(()));
+    }
+    assert_eq!(length_asking(target.receiver(&way), key), 50, "no entry without its link");
+    target.carry(&way, chain);
+    poll("both on one node", || (length_asking(target.receiver(&way), key) == 100).then_some(()));
+    target.close_slot(&way);
+    let verify = space.run(&["sync", "verify", "--json"]).json();
+    assert!(verify["streams"].as_array().expect("streams").iter().all(|s| s["evidence"]["found"] == 0), "{verify}");
+    assert_eq!(verify["bad"], 0, "{verify}");
+}

@@ -16,5 +16,6 @@ mod loops;
 mod states;
 mod storms;
 mod trust;
+mod units;
 mod versions;
 mod world;

@@ -12,9 +12,9 @@ use crate::actors::turn::Error;
 use crate::config::{OnTrouble, SyncMode};
 use crate::ids::EntryId;
 use crate::messages::sync::{Note, NoteKind, StreamName};
-use crate::sinks::replica::{Mark, mark};
+use crate::sinks::replica::Mark;
 use crate::sources::streams::{acknowledge, ensure_group, own_pending, take_over};
-use crate::wire::look::{StreamFacts, entry, groups, now_ms, stream_facts};
+use crate::wire::look::{StreamFacts, entry, groups, stream_facts};
 
 /// Streams that are taken up before the others are copied again.
 const AT_A_TIME: usize = 50;
@@ -76,16 +76,14 @@ impl StreamSync {
         let Some(stream) = hands.streams.get_mut(name) else { return Ok(false) };
         stream.tended = Some(Instant::now());
         let (was, target) = (stream.position, stream.target.clone());
-        let (source, writer) = hands.both(&self.plan, name).await?;
-        let Some(facts) = stream_facts(source, &name.key).await? else {
+        let (Some(facts), there) = hands.locate(&self.plan, name).await? else {
             if let Some(stream) = hands.streams.get_mut(name) {
                 stream.phase = Phase::Gone;
             }
             return Ok(false);
         };
         let owner = self.plan.owner(self.unit.lease.store().cluster.as_str());
-        let now_ms = now_ms(writer.line()).await?;
-        let mark = mark(hands.target.of_marks().await?.line(), &target, &owner).await?;
+        let mark = hands.mark(&target, &owner).await?;
         if mark.owner != owner {
             return Err(Trouble::Stream(format!(
                 "{} copies to this key of the target already; if that is over, take the field of this key out of the \
@@ -93,8 +91,8 @@ impl StreamSync {
                 mark.owner
             )));
         }
-        let writer = hands.target.of(&target).await?;
-        let mut ends = Ends { source: facts, target: writer.look(&target).await?, mark, owner, now_ms };
+        let now_ms = self.now_ms(hands, name).await?;
+        let mut ends = Ends { source: facts, target: there, mark, owner, now_ms };
         if ends.top() > ends.source.last {
             // A former holder may have copied between the two looks: the target's first, then the source's, tell the truth.
             let (source, _) = hands.both(&self.plan, name).await?;

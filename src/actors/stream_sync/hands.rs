@@ -8,11 +8,12 @@ use super::plan::SyncPlan;
 use super::stream::{Phase, Stream};
 use crate::actors::turn::{Error, Unit};
 use crate::ids::EntryId;
-use crate::messages::sync::{StreamName, StreamRow, bucket_of};
-use crate::sinks::replica::{Writer, Writers};
+use crate::messages::sync::{StreamName, StreamRow};
+use crate::sinks::replica::{MARKS, Mark, Writer, Writers, mark};
 use crate::sources::streams::{Reader, Wish};
 use crate::store::effect::Effect;
 use crate::store::table::Table;
+use crate::wire::look::{StreamFacts, stream_facts};
 use crate::wire::{Line, Lines, Node, Nodes, WireError};
 
 /// Streams that one read asks for while they have a backlog.
@@ -21,6 +22,8 @@ const GROUP: usize = 16;
 const FIRST_COUNT: usize = 16;
 /// Between two looks at streams of the source that are gone.
 pub(super) const GONE_AGAIN: Duration = Duration::from_secs(10);
+/// The shortest pause.
+const DUE_MIN: Duration = Duration::from_millis(10);
 /// Between two looks at all streams of a database while some of them have a backlog.
 const ALL_EVERY: Duration = Duration::from_millis(50);
 
@@ -80,7 +83,7 @@ impl Hands {
         let mut names = BTreeSet::new();
         for (row, value) in rows {
             let says: StreamRow = serde_json::from_str(value).unwrap_or_default();
-            if !says.refused.is_empty() || bucket_of(row, plan.settings.buckets) != plan.bucket {
+            if !says.refused.is_empty() || says.bucket(row, plan.settings.buckets) != plan.bucket {
                 continue;
             }
             let Some(name) = says.name(row) else { continue };
@@ -125,6 +128,42 @@ impl Hands {
         Ok((source.of(name.db, &name.key).await?, self.target.of(&key).await?))
     }
 
+    /// How both ends of a stream stand; none of the source where it has no such stream. Each is asked at the node that has
+    /// the slot and, where that node says so, at the one that the slot is on its way to: from then on until the next time.
+    pub(super) async fn locate(
+        &mut self,
+        plan: &SyncPlan,
+        name: &StreamName,
+    ) -> Result<(Option<StreamFacts>, Option<StreamFacts>), WireError> {
+        let key = plan.settings.target_key(name.db, &name.key);
+        self.target.forget(&key);
+        let source = self.source.get_or_insert_with(|| Lines::new(plan.source()));
+        source.forget(&name.key);
+        let here = match stream_facts(source.of(name.db, &name.key).await?, &name.key).await {
+            Err(error) if source.follow(&name.key, &error) => {
+                stream_facts(source.of(name.db, &name.key).await?, &name.key).await
+            }
+            facts => facts,
+        };
+        let Some(here) = here? else { return Ok((None, None)) };
+        let there = match self.target.of(&key).await?.look_again(&key).await {
+            Err(error) if self.target.follow(&key, &error) => self.target.of(&key).await?.look_again(&key).await,
+            facts => facts,
+        };
+        Ok((Some(here), there?))
+    }
+
+    /// Marks a stream of the target as ours, or learns whose it is.
+    pub(super) async fn mark(&mut self, key: &[u8], owner: &str) -> Result<Mark, WireError> {
+        self.target.forget(MARKS);
+        match mark(self.target.of_marks().await?.line(), key, owner).await {
+            Err(error) if self.target.follow(MARKS, &error) => {
+                mark(self.target.of_marks().await?.line(), key, owner).await
+            }
+            mark => mark,
+        }
+    }
+
     /// What the source consists of, and what it says of itself, as far as it was asked.
     pub(super) fn source_nodes(&self) -> Option<&Nodes> {
         self.source.as_ref().and_then(Lines::known)
@@ -162,8 +201,9 @@ impl Hands {
     /// How long nothing has to be done, unless a reader rings.
     pub(super) fn next_due(&self, plan: &SyncPlan) -> Duration {
         let idle = plan.settings.groups.unwrap_or(Duration::from_secs(5));
-        let gone = self.streams.values().any(|stream| stream.phase == Phase::Gone);
-        if gone { idle.min(GONE_AGAIN) } else { idle }
+        let gone = self.streams.values().filter(|stream| stream.phase == Phase::Gone);
+        let due = |stream: &Stream| stream.tended.map_or(Duration::ZERO, |at| GONE_AGAIN.saturating_sub(at.elapsed()));
+        gone.map(due).min().map_or(idle, |due| idle.min(due.max(DUE_MIN)))
     }
 }
 

@@ -45,6 +45,7 @@ impl SyncPlan {
             command_timeout: self.settings.command_timeout,
             name: format!("gapless:{}", self.pipeline),
             shown: None,
+            asking: false,
         }
     }
 

@@ -10,6 +10,8 @@ pub(super) enum Trouble {
     Turn(Error),
     /// This stream is left alone, for this reason; others go on.
     Stream(String),
+    /// A part of this stream is on another node of a cluster by now: it is taken up again at once.
+    Elsewhere(String),
     /// This stream is taken up again later, for this reason; others go on.
     Later(String),
 }
@@ -25,6 +27,7 @@ impl From<WireError> for Trouble {
         match error {
             // A server without memory refuses every stream, and waiting may cure it.
             error if error.is_out_of_memory() => Trouble::Turn(Error::Source(error.into())),
+            WireError::Moving { ref reason, .. } if error.asks_at().is_some() => Trouble::Elsewhere(reason.clone()),
             WireError::Moving { reason, .. } => Trouble::Later(reason),
             WireError::Refused { command, reason, address } => {
                 Trouble::Stream(format!("{address} refused {command}: {reason}"))

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::ScoutPlan;
+use super::share::share;
 use crate::config::SyncSettings;
 use crate::messages::sync::{StreamName, StreamRow, database_of};
 use crate::sinks::replica::{CHAINS, MARKS, Mark, REPAIRS, marks_of};
@@ -67,7 +68,10 @@ pub async fn look(plan: &ScoutPlan) -> Result<Sight, WireError> {
             sight.is_cut |= found.is_cut;
             let keys: Vec<Vec<u8>> = found.keys.into_iter().collect();
             for page in keys.chunks(MARKS_PAGE) {
-                let marks = marks_of(lines.of(*db, MARKS).await?, page).await?;
+                let marks = match marks_of(lines.of(*db, MARKS).await?, page).await {
+                    Err(error) if lines.follow(MARKS, &error) => marks_of(lines.of(*db, MARKS).await?, page).await?,
+                    marks => marks?,
+                };
                 let names = page.iter().map(|key| StreamName { db: *db, key: key.clone() });
                 sight.streams.extend(names.zip(marks));
             }
@@ -115,8 +119,9 @@ pub fn judge(settings: &SyncSettings, own_prefix: &str, sight: &Sight, known: &T
         let row = name.shown();
         let since_ms = listed.get(row.as_str()).map_or(sight.now_ms, |row| row.since_ms);
         let key = name.long_key().filter(|_| name.is_too_long().is_none());
-        wanted.insert(row, StreamRow { since_ms, refused, key });
+        wanted.insert(row, StreamRow { since_ms, refused, key, ..StreamRow::default() });
     }
+    share(&mut wanted, &listed, settings.buckets);
     let news = wanted.iter().filter(|(name, row)| listed.get(name.as_str()) != Some(*row));
     let mut changes: Vec<_> = news.map(|(name, row)| (name.clone(), Some(row.clone()))).collect();
     let unseen = |row: &str| sight.is_cut || database_of(row).is_some_and(|db| sight.faults.contains_key(&db));
@@ -173,12 +178,24 @@ mod tests {
     }
 
     fn row(refused: &str) -> Option<StreamRow> {
-        Some(StreamRow { since_ms: 7, refused: refused.to_owned(), key: None })
+        Some(StreamRow { since_ms: 7, refused: refused.to_owned(), ..StreamRow::default() })
+    }
+
+    /// The changes without the bucket of each; who is copied has one.
+    fn changes(judged: &Judged) -> Vec<(String, Option<StreamRow>)> {
+        let plain = |row: &StreamRow| {
+            assert_eq!(row.bucket.is_some(), row.refused.is_empty(), "{row:?}");
+            StreamRow { bucket: None, ..row.clone() }
+        };
+        judged.changes.iter().map(|(name, row)| (name.clone(), row.as_ref().map(plain))).collect()
     }
 
     fn table(rows: &[(StreamName, u64)]) -> Table {
-        let row = |since_ms: u64| super::super::text(&StreamRow { since_ms, ..StreamRow::default() });
-        rows.iter().map(|(name, since)| (name.shown(), row(*since))).collect()
+        let row = |at: usize, since_ms: u64| {
+            let bucket = u32::try_from(at).ok();
+            super::super::text(&StreamRow { since_ms, bucket, ..StreamRow::default() })
+        };
+        rows.iter().enumerate().map(|(at, (name, since))| (name.shown(), row(at, *since))).collect()
     }
 
     #[test]
@@ -186,13 +203,13 @@ mod tests {
         let (a, b) = (name(0, "s"), name(1, "s"));
         let judged = judge(&settings(""), "gapless", &sight(&[a.clone(), b.clone()]), &Table::new());
         let why = "db0:s goes to the same key of the target; use {db} in map";
-        assert_eq!(judged.changes, [(a.shown(), row("")), (b.shown(), row(why))]);
+        assert_eq!(changes(&judged), [(a.shown(), row("")), (b.shown(), row(why))]);
         // Who was listed first stays, whatever its name.
         let judged = judge(&settings(""), "gapless", &sight(&[a.clone(), b.clone()]), &table(&[(b.clone(), 1)]));
         let why = "db1:s goes to the same key of the target; use {db} in map";
-        assert_eq!(judged.changes, [(a.shown(), row(why))]);
+        assert_eq!(changes(&judged), [(a.shown(), row(why))]);
         let judged = judge(&settings("map = \"{db}/{key}\""), "gapless", &sight(&[a, b]), &Table::new());
-        assert!(judged.changes.iter().all(|(_, change)| *change == row("")), "{judged:?}");
+        assert!(changes(&judged).iter().all(|(_, change)| *change == row("")), "{judged:?}");
     }
 
     #[test]
@@ -204,9 +221,9 @@ mod tests {
         seen.streams.insert(copy.clone(), Some(mark));
         assert_eq!(judge(&settings(""), "gapless", &seen, &Table::new()), Judged::default());
         let relayed = judge(&settings("relay = true"), "gapless", &seen, &Table::new());
-        assert_eq!(relayed.changes, [(copy.shown(), row(""))]);
+        assert_eq!(changes(&relayed), [(copy.shown(), row(""))]);
         let by_hand = judge(&settings("streams = [\"a-stream\"]"), "gapless", &seen, &Table::new());
-        assert_eq!(by_hand.changes, [(copy.shown(), row(""))], "who names it wants it");
+        assert_eq!(changes(&by_hand), [(copy.shown(), row(""))], "who names it wants it");
     }
 
     #[test]

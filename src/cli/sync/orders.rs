@@ -8,7 +8,7 @@ use crate::actors::stream_sync::{SCOUT, bucket_name};
 use crate::cli::desk::fault;
 use crate::cli::output;
 use crate::ids::{Address, RandomId};
-use crate::messages::sync::{StreamName, SyncMessage, bucket_of};
+use crate::messages::sync::SyncMessage;
 use crate::store::StoreError;
 use crate::store::effect::Outgoing;
 use crate::supervisor::wiring;
@@ -40,15 +40,14 @@ pub(super) async fn tell_scout(desk: &Desk, chosen: &Chosen, order: &str) -> Res
 
 pub(super) async fn retry(desk: &Desk, chosen: &Chosen, named: &[String]) -> Result<Exit, Exit> {
     let streams = copied(known(desk, chosen).await?, named)?;
-    let stopped = streams.into_iter().filter(|(_, known)| !known.notes.stopped.is_empty());
-    let stopped: Vec<StreamName> = stopped.map(|(name, _)| name).collect();
-    for name in &stopped {
-        let bucket = bucket_of(&name.shown(), chosen.section.buckets);
+    let stopped: Vec<_> = streams.into_iter().filter(|(_, known)| !known.notes.stopped.is_empty()).collect();
+    for (name, known) in &stopped {
+        let bucket = known.row.bucket(&name.shown(), chosen.section.buckets);
         let message = SyncMessage::Retry { stream: Some(name.shown()) };
         let message = Outgoing::new(&message).map_err(fault)?;
         tell(desk, &Address::new(&chosen.pipeline, &bucket_name(bucket)), &message).await?;
     }
-    let names: Vec<String> = stopped.iter().map(StreamName::shown).collect();
+    let names: Vec<String> = stopped.iter().map(|(name, _)| name.shown()).collect();
     if desk.json {
         return Ok(output::json(&json!({ "retried": names }), Exit::good()));
     }

@@ -8,7 +8,7 @@ use super::{Chosen, Exit};
 use crate::actors::sync_scout::{judge, look};
 use crate::cli::output::{self, Side, Table};
 use crate::cli::words::{bytes, count, grouped, plain};
-use crate::config::Settings;
+use crate::config::{Settings, SyncMode, SyncSettings};
 use crate::ids::EntryId;
 use crate::messages::sync::StreamName;
 use crate::supervisor::wiring;
@@ -57,7 +57,7 @@ pub(super) async fn run(settings: &Settings, chosen: &Chosen, as_json: bool) -> 
         || planned.iter().any(|p| !p.refused.is_empty());
     let exit = if bad { Exit::found() } else { Exit::good() };
     let acl = [acl_line("gapless_source", "~*", &needs.source), acl_line("gapless_target", "~*", &needs.target)];
-    let notes = notes(&ends.source_server, &ends.target_server);
+    let notes = notes(&chosen.section, &ends.source_server, &ends.target_server);
     if as_json {
         let streams: Vec<_> = planned.iter().map(to_json).chain(too_long).collect();
         let answer = json!({
@@ -192,7 +192,7 @@ fn table(planned: &[Planned]) -> String {
 }
 
 /// What the versions of the servers mean.
-fn notes(source: &Server, target: &Server) -> Vec<String> {
+fn notes(settings: &SyncSettings, source: &Server, target: &Server) -> Vec<String> {
     let mut notes = Vec::new();
     if !source.counts() {
         notes.push(
@@ -211,10 +211,45 @@ fn notes(source: &Server, target: &Server) -> Vec<String> {
             "producers' own dedupe ids (XADD IDMP) cannot be read from a server, so they do not go along".to_owned(),
         );
     }
+    if source.version >= (8, 2) {
+        let own = match settings.mode {
+            SyncMode::Group => settings.group.as_str(),
+            SyncMode::Tail => settings.publish_group.as_str(),
+        };
+        notes.push(match own {
+            "" => "producers that trim with ACKED hold back only what a group has not acknowledged: no group stands for \
+                   this copy (publish_group, or mode = \"group\"), so what is trimmed before it was copied is a gap"
+                .to_owned(),
+            group => format!(
+                "producers that trim with ACKED wait for the group {group}: streams grow while it stands still; whether \
+                 they do, no server tells, and any other trim makes a gap"
+            ),
+        });
+    }
     for (end, server) in [("source", source), ("target", target)] {
         if server.is_cluster {
             notes.push(format!("the {end} is a cluster: each stream is followed to the node that has its slot"));
         }
     }
     notes
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_source_that_trims_with_acked_means_depends_on_the_group() {
+        let ends = "[sync.x]\nsource = \"redis://a:1\"\ntarget = \"redis://b:2\"\n";
+        let of = |version, more: &str| {
+            let settings = Settings::from_text("a.toml", &format!("{ends}{more}"));
+            let settings = settings.unwrap_or_else(|report| panic!("{report}"));
+            let server = Server { version, ..Server::default() };
+            notes(&settings.sync["x"], &server, &server).join("\n")
+        };
+        assert!(!of((8, 1), "mode = \"group\"").contains("ACKED"));
+        assert!(of((8, 2), "").contains("no group stands for this copy"));
+        assert!(of((8, 2), "publish_group = \"at\"").contains("wait for the group at"));
+        assert!(of((8, 6), "mode = \"group\"").contains("wait for the group gapless-sync"));
+    }
 }

@@ -84,10 +84,10 @@ pub(in crate::cli) fn needs(settings: &SyncSettings) -> Needs {
     } else if settings.wait_replicas > 0 {
         target.push(("+wait", &["WAIT", "0", "1"]));
     }
-    let slots: Need = ("+cluster|slots", &["CLUSTER", "SLOTS"]);
+    let slots: [Need; 2] = [("+cluster|slots", &["CLUSTER", "SLOTS"]), ("+asking", &["ASKING"])];
     let is_cluster = |end: &RedisEnd| matches!(end.url.route, Route::Cluster(_));
-    source.extend(is_cluster(&settings.source).then_some(slots));
-    target.extend(is_cluster(&settings.target).then_some(slots));
+    source.extend(is_cluster(&settings.source).then_some(slots).into_iter().flatten());
+    target.extend(is_cluster(&settings.target).then_some(slots).into_iter().flatten());
     Needs { source: once(source), target: once(target) }
 }
 

@@ -55,6 +55,18 @@ impl Writers {
         self.of(MARKS).await
     }
 
+    /// As [`Nodes::follow`].
+    pub fn follow(&mut self, key: &[u8], error: &WireError) -> bool {
+        self.nodes.as_mut().is_some_and(|nodes| nodes.follow(key, error))
+    }
+
+    /// As [`Nodes::forget`].
+    pub fn forget(&mut self, key: &[u8]) {
+        if let Some(nodes) = &mut self.nodes {
+            nodes.forget(key);
+        }
+    }
+
     /// Closes every connection, and forgets what the target consists of.
     pub fn let_go(&mut self) {
         *self = Self::default();
