@@ -75,6 +75,16 @@ impl Health {
         self.home()
     }
 
+    /// The server of `home` takes no writes any more: it is no master. All connections leave it, and look for one anew; what
+    /// it still answers to those who read would be taken for a sign of life.
+    pub(super) fn leave(&self, home: u64) {
+        let mut known = self.history.lock().unwrap_or_else(PoisonError::into_inner);
+        if self.home() == home && !known.is_empty() {
+            known.clear();
+            self.home.send_modify(|home| *home += 1);
+        }
+    }
+
     pub(super) fn set_down(&self, down: bool, address: &str, reason: &str) {
         if self.closing.load(Ordering::Relaxed) {
             return;
@@ -101,5 +111,17 @@ mod tests {
         assert_eq!(health.home(), 0);
         assert_eq!([health.settle("a", ""), health.settle("a", ""), health.settle("b", "")], [1, 1, 2]);
         assert_eq!(health.settle("a", ""), 3, "there and back is not the same: something may be lost in between");
+    }
+
+    #[test]
+    fn a_master_that_is_none_any_more_is_left_once_by_all_who_worked_there() {
+        let health = Health::default();
+        let home = health.settle("a", "");
+        health.leave(home);
+        health.leave(home);
+        assert_eq!(health.home(), home + 1);
+        assert_eq!(health.settle("a", ""), home + 2, "it is a master again");
+        health.leave(home);
+        assert_eq!(health.home(), home + 2, "an old connection says nothing of the new home");
     }
 }

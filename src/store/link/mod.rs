@@ -241,13 +241,16 @@ impl Link {
         };
         match answer {
             Ok(value) => Ok(value),
-            Err(error) => Err(self.failed(&error, generation, name).await),
+            Err(error) => Err(self.failed(&error, (generation, home), name).await),
         }
     }
 
     /// What an error says; a connection that is of no more use is forgotten.
-    async fn failed(&self, error: &RedisError, generation: u64, name: &str) -> Failure {
+    async fn failed(&self, error: &RedisError, (generation, home): (u64, u64), name: &str) -> Failure {
         let failure = judge(error, name);
+        if error.code() == Some("READONLY") {
+            self.inner.health.leave(home);
+        }
         if matches!(failure, Failure::Passing { dropped: true, .. }) {
             self.forget(generation).await;
         }

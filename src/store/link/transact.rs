@@ -94,7 +94,7 @@ impl Link {
         let answers = self.answer((generation, home), name, answers).await?;
         let verdict = match verdict(answers) {
             Ok(verdict) => verdict,
-            Err(error) => return Err(self.failed(&error, generation, name).await),
+            Err(error) => return Err(self.failed(&error, (generation, home), name).await),
         };
         self.inner.health.set_down(false, &self.inner.options.address(), "");
         Ok((verdict, home))
