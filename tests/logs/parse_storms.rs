@@ -125,12 +125,23 @@ impl Storm {
         Self { rng: StdRng::seed_from_u64(seed), redis, pipelines, nodes, faults: BTreeMap::new() }
     }
 
+    /// One thing that some logger does. It rotates when all that it wrote is in the stream for good: what rotation may do to
+    /// files that nobody has read is for other storms.
     fn write(&mut self) {
         let n = self.rng.random_range(0..self.pipelines.len());
         let mut connection = self.redis.is_running().then(|| self.redis.connection());
         let field = &mut self.pipelines[n].field;
-        let is_read = connection.as_mut().is_some_and(|redis| field.length(redis) >= field.want());
-        field.step(&mut self.rng, is_read);
+        let is_read = connection.as_mut().is_some_and(|redis| {
+            let want = field.want();
+            want > 0 && field.length(redis) >= want && is_kept(&self.redis)
+        });
+        if is_read && self.rng.random_ratio(1, 4) {
+            field.writer.begin_rotation();
+            field.finish_rotation();
+        } else {
+            let cut = self.rng.random_ratio(1, 3);
+            field.writer.append(self.rng.random_range(1..12), cut);
+        }
     }
 
     fn length(&self) -> u64 {

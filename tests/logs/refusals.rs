@@ -12,6 +12,8 @@ use crate::support::wait;
 use crate::whole::{Logger, entries, judged, resident, section};
 
 const STREAM: &str = "t:{logs.x}:out:lines";
+/// None of these lines is an event.
+const UNPARSED: &str = "t:{logs.x}:out:unparsed";
 const WATCHER: &str = "logs.x/log_watcher@h";
 /// Bytes of a line, about.
 const LINE: usize = 1000;
@@ -32,7 +34,10 @@ impl World {
     async fn new(redis: RedisServer) -> Self {
         let folder = tempfile::tempdir().expect("a folder");
         let logger = Logger::new(&folder.path().join("x"));
-        let mut node = node(folder.path(), "n", "h", &redis.url(), "t", &section("x", &logger.path, ""));
+        // A group keeps the lines, so that they can be judged when they are parsed.
+        redis.command(&["XGROUP", "CREATE", STREAM, "judge", "0", "MKSTREAM"]);
+        let sections = section("x", &logger.path, "[logs.x.parse]\npreset = \"json\"\n");
+        let mut node = node(folder.path(), "n", "h", &redis.url(), "t", &sections);
         node.start();
         let mut world = Self { redis, folder, logger, node, written: 0, memory: (0, 0) };
         world.append(100);
@@ -58,12 +63,17 @@ impl World {
         self.append(lines / 2);
     }
 
-    /// Lines of the node's log about what it waits for; `error` holds `word`.
-    fn waits(&self, message: &str, word: &str) -> usize {
-        let field = |line: &LogLine, name: &str| line.get(name).map_or_else(String::new, ToString::to_string);
-        let is =
-            |line: &&LogLine| says(line, message) && (field(line, "error") + &field(line, "reason")).contains(word);
+    /// How often the log says that Redis is away, for a reason that holds `word`.
+    fn aways(&self, word: &str) -> usize {
+        let is = |line: &&LogLine| says(line, "redis is away") && line["error"].to_string().contains(word);
         self.node.log().iter().filter(is).count()
+    }
+
+    /// How often the log says that a unit waits for memory.
+    fn waits_of(&self, unit: &str) -> usize {
+        let log = self.node.log();
+        let is = |line: &&LogLine| says(line, "waiting") && line.get("unit").is_some_and(|of| of == unit);
+        log.iter().filter(is).filter(|line| line.get("error").is_some_and(|e| e.to_string().contains("OOM"))).count()
     }
 
     /// The units of `gapless status`, as JSON.
@@ -80,6 +90,7 @@ impl World {
     /// All of it is there once, and memory stayed flat.
     async fn finished(mut self) {
         entries(&self.redis, STREAM, self.written).await;
+        entries(&self.redis, UNPARSED, self.written).await;
         self.memory.1 = self.memory.1.max(resident(&self.node));
         judged(&self.redis, STREAM, &self.logger.lives);
         let (before, peak) = self.memory;
@@ -88,20 +99,22 @@ impl World {
         self.node.terminate();
         wait::until_true("the end of the node", || !self.node.is_running()).await;
         judged(&self.redis, STREAM, &self.logger.lives);
+        // What a parser sets aside is the line as it is, under its id.
+        judged(&self.redis, UNPARSED, &self.logger.lives);
     }
 }
 
 #[tokio::test]
 async fn lines_that_find_no_memory_in_redis_wait_in_their_files() {
     let redis = RedisServer::with(&["--appendonly", "yes", "--maxmemory-policy", "noeviction"]);
-    redis.command(&["SETRANGE", "ballast", "40000000", "x"]);
+    redis.command(&["SETRANGE", "ballast", "90000000", "x"]);
     let mut world = World::new(redis).await;
     let info = world.redis.text(&["INFO", "memory"]);
     let used = info.lines().find_map(|line| line.strip_prefix("used_memory:")).expect("used_memory");
     let room = used.trim().parse::<u64>().expect("a number") + 2_000_000;
     world.redis.command(&["CONFIG", "SET", "maxmemory", &room.to_string()]);
     world.burst(20_000);
-    wait::until_true("the watcher to wait for memory", || world.waits("waiting", "OOM") == 1).await;
+    wait::until_true("the watcher to wait for memory", || world.waits_of(WATCHER) > 0).await;
     // A lease and its renewal need no memory: the unit is held, and says why nothing comes.
     wait::until_true("its status", || {
         let unit = world.units().into_iter().find(|unit| unit["unit"] == WATCHER);
@@ -113,7 +126,8 @@ async fn lines_that_find_no_memory_in_redis_wait_in_their_files() {
     let had: u64 = world.redis.text(&["XLEN", STREAM]).parse().expect("a number");
     assert!((100..20_100).contains(&had), "{had}");
     world.append(1000);
-    assert_eq!(world.waits("waiting", "OOM"), 1, "it is said once");
+    assert_eq!(world.waits_of(WATCHER), 1, "it is said once");
+    assert!(world.waits_of("logs.x/log_parser") <= 1, "of each");
     // Somebody makes room.
     world.redis.command(&["DEL", "ballast"]);
     world.finished().await;
@@ -125,9 +139,9 @@ async fn lines_that_a_replica_refuses_wait_in_their_files() {
     // Of a master that nobody can reach: it keeps what it has, and takes no writes.
     world.redis.command(&["REPLICAOF", "127.0.0.1", "1"]);
     world.burst(20_000);
-    wait::until_true("the word that it waits", || world.waits("redis is away", "not a master") == 1).await;
+    wait::until_true("the word that it waits", || world.aways("not a master") == 1).await;
     world.append(1000);
-    assert_eq!(world.waits("redis is away", "not a master"), 1, "it is said once");
+    assert_eq!(world.aways("not a master"), 1, "it is said once");
     world.redis.command(&["REPLICAOF", "NO", "ONE"]);
     world.finished().await;
 }
@@ -145,7 +159,7 @@ async fn lines_wait_for_a_redis_that_still_loads() {
     world.redis.kill();
     world.burst(20_000);
     world.redis.resume();
-    wait::until_true("the word that it loads", || world.waits("redis is away", "") > 0).await;
+    wait::until_true("the word that it loads", || world.aways("") > 0).await;
     wait::until_true("the word of the server itself", || {
         let answer = redis::cmd("PING").query::<String>(&mut world.redis.connection());
         answer.is_err_and(|error| error.code() == Some("LOADING"))

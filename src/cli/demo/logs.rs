@@ -99,7 +99,7 @@ fn introduce(args: &DemoArgs, folder: &Path) {
         grouped(u64::from(ROTATE_LINES))
     ));
     say(&format!("faults: {FAULTS}"));
-    say("what is truncated or deleted without a copy was read before: what nobody can have read is lost for everybody");
+    say("what is truncated or deleted without a copy was read before");
     say(&format!("work in {}", folder.display()));
     say("");
 }

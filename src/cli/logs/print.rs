@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use serde::Serialize;
+use serde_json::value::RawValue;
 
 use crate::messages::line::LineId;
 use crate::store::Entry;
@@ -37,7 +38,7 @@ struct Document<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     line: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    event: Option<serde_json::Value>,
+    event: Option<&'a RawValue>,
     #[serde(skip_serializing_if = "Option::is_none")]
     reason: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -60,7 +61,8 @@ impl Shown<'_> {
             Ok(text) => text.to_owned(),
             Err(_) => base64::Engine::encode(&base64::engine::general_purpose::STANDARD, self.bytes()),
         };
-        let event = self.is_event.then(|| serde_json::from_slice(self.bytes()).ok()).flatten();
+        // As it stands in the stream, members in their order.
+        let event = text.ok().filter(|_| self.is_event).and_then(|text| serde_json::from_str(text).ok());
         let document = Document {
             entry: self.entry.id.to_string(),
             id: self.id.as_ref().map(ToString::to_string),
@@ -137,6 +139,11 @@ mod tests {
         let foreign = entry(&[("i", id), ("l", b"INFO"), ("d", b"\xff"), ("p", b"cut")]);
         let json = printed(&foreign, |shown, out| shown.json(out));
         assert!(json.ends_with("\"level\":\"INFO\",\"line\":\"/w==\",\"part\":\"cut\",\"base64\":true}\n"), "{json}");
+        let event = entry(&[("i", id), ("l", b"INFO"), ("d", br#"{"z":{"n":1.50},"a":[]}"#)]);
+        let json = printed(&event, |shown, out| {
+            Shown { entry: shown.entry, id: shown.id.clone(), path: None, is_event: true }.json(out);
+        });
+        assert!(json.ends_with("\"level\":\"INFO\",\"event\":{\"z\":{\"n\":1.50},\"a\":[]}}\n"), "{json}");
         let stranger = printed(&entry(&[("x", b"y")]), |shown, out| shown.json(out));
         assert!(stranger.starts_with("{\"entry\":\"5-1\",\"id\":null,"), "{stranger}");
     }
