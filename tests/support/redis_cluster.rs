@@ -107,7 +107,7 @@ impl Cluster {
         self.nodes[way.from].command(&["MIGRATE", "127.0.0.1", &port, key, "0", "5000"]);
     }
 
-    /// Calls a move off: what was carried over goes back.
+    /// Calls a move off: what was carried over goes back. The other node would still take it, until [`Cluster::forget_move`].
     pub fn call_off(&self, way: &Way, keys: &[&str]) {
         self.nodes[way.from].command(&["CLUSTER", "SETSLOT", &way.slot, "STABLE"]);
         let port = self.nodes[way.from].port.to_string();
@@ -117,6 +117,10 @@ impl Cluster {
             pipe.cmd("MIGRATE").arg("127.0.0.1").arg(&port).arg(key).arg(0).arg(5000).ignore();
         }
         pipe.query::<()>(&mut self.nodes[way.to].connection()).expect("carried back");
+    }
+
+    /// The last step of calling a move off.
+    pub fn forget_move(&self, way: &Way) {
         self.nodes[way.to].command(&["CLUSTER", "SETSLOT", &way.slot, "STABLE"]);
     }
 

@@ -215,6 +215,7 @@ fn streams_of_a_slot_on_its_way_are_followed_on_the_source() {
     arrives(one, 200);
     arrives(two, 150);
     arrives(three, 150);
+    source.forget_move(&way);
     let verify = space.run(&["sync", "verify", "--json"]);
     assert_eq!((verify.code, &verify.json()["same"]), (0, &500.into()), "{verify:?}");
 }
@@ -262,6 +263,36 @@ fn streams_of_a_slot_on_its_way_are_followed_on_the_target() {
     let streams = status["streams"].as_array().expect("streams");
     assert!(streams.iter().all(|s| s["state"] == "even" && s["conflict_entries"] == 0), "{status}");
     assert!(!status.to_string().contains("target_loss"), "{status}");
+}
+
+#[test]
+fn a_move_of_the_target_that_is_called_off_is_no_loss() {
+    let (source, target) = (RedisServer::start(), Cluster::start());
+    let redis = RedisServer::start();
+    let space = Workspace::new(&config(&redis.url(), &pipeline("x", &source.url(), &target.url(), "")));
+    let key = "s{tag}one";
+    add(&source, 0, key, 1..=50);
+    let _node = space.started("a", &[]);
+    let here = |count| poll("entries", || (entries(target.node_of(key), 0, key).len() == count).then_some(()));
+    here(50);
+    for round in 0..3u64 {
+        let way = target.open_slot(key);
+        target.carry(&way, key);
+        add(&source, 0, key, 1000 * round + 51..=1000 * round + 100);
+        let count = usize::try_from(150 * round + 100).expect("small");
+        poll("entries there", || (length_asking(target.receiver(&way), key) == count).then_some(()));
+        target.call_off(&way, &[key]);
+        add(&source, 0, key, 1000 * round + 101..=1000 * round + 150);
+        here(count + 50);
+        target.forget_move(&way);
+        add(&source, 0, key, 1000 * round + 151..=1000 * round + 200);
+        here(count + 100);
+    }
+    let verify = space.run(&["sync", "verify", "--json"]);
+    assert_eq!((verify.code, &verify.json()["same"]), (0, &500.into()), "{verify:?}");
+    let status = space.run(&["sync", "status", "--json"]).json();
+    assert!(!status.to_string().contains("target_loss"), "{status}");
+    assert_eq!(status["streams"][0]["state"], "even", "{status}");
 }
 
 #[test]

@@ -70,8 +70,11 @@ fn more_units_take_streams_over_with_what_was_noted_of_them() {
         let notes = world.notes();
         (0..12).all(|n| notes.get(&format!("db0:s{n}")).is_some_and(|row| !row["notes"].is_null())).then_some(())
     });
+    poll("how far s0 is, written down", || (world.notes().get("db0:s0")?["position"] == "60-0").then_some(()));
     node.signal(Signal::TERM);
     node.wait();
+    // Whoever takes it over must know how far it was, to see that.
+    query::<()>(&world.target, 0, &["DEL", "s0"]);
     let text = crate::support::node::config(
         &world.redis.url(),
         &crate::world::pipeline("x", &world.source.url(), &world.target.url(), "buckets = 4"),
@@ -84,12 +87,13 @@ fn more_units_take_streams_over_with_what_was_noted_of_them() {
     });
     (0..12).for_each(|n| add(&world.source, 0, &format!("s{n}"), 61..=70));
     for n in 0..12 {
-        let key = format!("s{n}");
-        poll("what came afterwards", || (length(&world.target, 0, &key) == 60).then_some(()));
+        let (key, count) = (format!("s{n}"), if n == 0 { 30 } else { 60 });
+        poll("what came afterwards", || (length(&world.target, 0, &key) == count).then_some(()));
     }
     let status = world.run(&["sync", "status", "--json"]).json();
     for stream in status["streams"].as_array().expect("streams") {
         assert_eq!((&stream["state"], &stream["gap_entries"]), (&"even".into(), &10.into()), "{stream}");
+        assert_eq!(stream.to_string().contains("target_loss"), stream["stream"] == "db0:s0", "{stream}");
     }
 }
 

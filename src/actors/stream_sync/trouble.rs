@@ -29,10 +29,16 @@ impl From<WireError> for Trouble {
             error if error.is_out_of_memory() => Trouble::Turn(Error::Source(error.into())),
             WireError::Moving { ref reason, .. } if error.asks_at().is_some() => Trouble::Elsewhere(reason.clone()),
             WireError::Moving { reason, .. } => Trouble::Later(reason),
+            // The stream, or its group, went away between a look and a deed: the next look says how.
+            WireError::Refused { reason, .. } if is_gone(&reason) => Trouble::Later(reason),
             WireError::Refused { command, reason, address } => {
                 Trouble::Stream(format!("{address} refused {command}: {reason}"))
             }
             error => Trouble::Turn(Error::Source(error.into())),
         }
     }
+}
+
+fn is_gone(reason: &str) -> bool {
+    reason.contains("requires the key to exist") || reason.starts_with("NOGROUP") || reason.contains("no such key")
 }
