@@ -32,6 +32,7 @@ use crate::messages::sync::{StreamName, StreamRow, SyncMessage};
 use crate::store::effect::{Commit, Effect};
 use crate::store::table::Table;
 
+pub use attach::describe;
 pub use compare::{Difference, Side, Terms, Walk, difference, same_entry};
 use hands::Hands;
 pub use plan::{ROWS_SPARE, SCOUT, SyncPlan, bucket_name};

@@ -214,8 +214,14 @@ mod tests {
 
     fn streams() -> BTreeMap<StreamName, Known> {
         let name = |key: &str| StreamName { db: 0, key: key.as_bytes().to_vec() };
-        let note =
-            Note { kind: NoteKind::Gap, after: "1-0".to_owned(), through: "9-0".to_owned(), count: Some(8), at_ms: 1 };
+        let note = Note {
+            kind: NoteKind::Gap,
+            after: "1-0".to_owned(),
+            through: "9-0".to_owned(),
+            count: Some(8),
+            only_there: Vec::new(),
+            at_ms: 1,
+        };
         let notes = StreamNotes { notes: vec![note], stopped: "why".to_owned(), ..StreamNotes::default() };
         let row = StreamRow { refused: "no".to_owned(), ..StreamRow::default() };
         BTreeMap::from([

@@ -186,6 +186,9 @@ pub struct Note {
     pub through: String,
     /// How many; none where the server does not count (before Redis 7.0).
     pub count: Option<u64>,
+    /// Of a conflict: those of them that only the target had, the topmost 16.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub only_there: Vec<String>,
     /// When it was found, in server milliseconds.
     pub at_ms: u64,
 }
@@ -222,10 +225,9 @@ fn is_zero(number: &u64) -> bool {
 }
 
 impl StreamNotes {
-    /// The stretches that notes of a kind are about: behind the first id, through the second.
-    pub fn ranges(&self, kind: NoteKind) -> impl Iterator<Item = (EntryId, EntryId)> + '_ {
-        let ends = |note: &Note| Some((note.after.parse().ok()?, note.through.parse().ok()?));
-        self.notes.iter().filter(move |note| note.kind == kind).filter_map(ends)
+    /// Entries that the source never had, as conflicts say.
+    pub fn foreign(&self) -> impl Iterator<Item = EntryId> + '_ {
+        self.notes.iter().flat_map(|note| &note.only_there).filter_map(|id| id.parse().ok())
     }
 
     /// Notes something; the same thing twice is noted once, so a unit that died between note and deed may repeat both.
@@ -270,7 +272,14 @@ mod tests {
     use super::*;
 
     fn note(after: &str, count: Option<u64>) -> Note {
-        Note { kind: NoteKind::Gap, after: after.to_owned(), through: "9-9".to_owned(), count, at_ms: 1 }
+        Note {
+            kind: NoteKind::Gap,
+            after: after.to_owned(),
+            through: "9-9".to_owned(),
+            count,
+            only_there: Vec::new(),
+            at_ms: 1,
+        }
     }
 
     #[test]

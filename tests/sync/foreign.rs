@@ -187,3 +187,33 @@ fn a_repair_keeps_what_only_the_target_has() {
     let _node = world.space.started("b", &[]);
     world.wait_for("s", &[wanted, entries(&world.source, 0, "s").split_off(44)].concat());
 }
+
+#[test]
+fn a_conflict_that_was_mended_hides_no_later_one() {
+    let world = World::new("");
+    add(&world.source, 0, "s", 1..=10);
+    let _node = world.node();
+    world.wait_equal("s");
+    let mend = |id: &str| {
+        let why = world.wait_stopped("db0:s");
+        assert!(why.contains("ahead of the source: others wrote there"), "{why}");
+        let status = world.run(&["sync", "status"]).out;
+        assert!(status.contains("1 stream: 1 stopped; lag ") && status.contains("left alone: db0:s; "), "{status}");
+        assert!(world.run(&["sync", "verify"]).out.ends_with("1 differs: db0:s\n"));
+        query::<()>(&world.target, 0, &["XDEL", "s", id]);
+        assert_eq!(row(&world, &["--repair"]).0, 0);
+        assert_eq!(world.run(&["sync", "retry"]).code, 0);
+    };
+    query::<()>(&world.target, 0, &["XADD", "s", "9999-0", "of", "somebody"]);
+    mend("9999-0");
+    add(&world.source, 0, "s", 11..=20);
+    world.wait_equal("s");
+    // The note of the first one reaches far above.
+    query::<()>(&world.target, 0, &["XADD", "s", "25-5", "of", "somebody"]);
+    mend("25-5");
+    add(&world.source, 0, "s", 22..=40);
+    world.wait_equal("s");
+    query::<()>(&world.source, 0, &["XTRIM", "s", "MAXLEN", "3"]);
+    let (code, row) = row(&world, &[]);
+    assert_eq!((code, &row["kept"], &row["extra"]), (0, &36.into(), &0.into()), "{row}");
+}

@@ -19,7 +19,7 @@ pub(super) const DEEP: u64 = 1000;
 pub(super) const LOOK_MAX: u64 = 100_000;
 
 /// What a walk back saw.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Seen {
     /// The highest id below all differences that both have alike.
     pub common: EntryId,
@@ -31,6 +31,8 @@ pub(super) struct Seen {
     pub unsure: u64,
     /// Entries that the target has and the source never had, as far as it tells.
     pub alone: u64,
+    /// The topmost of those.
+    pub foreign: Vec<EntryId>,
     /// The target's topmost entry is not on the source.
     pub is_topped: bool,
     looked: u64,
@@ -67,7 +69,8 @@ impl Known<'_> {
         let within = |after: &str, through: &str| {
             let (after, through): (EntryId, EntryId) =
                 (after.parse().unwrap_or_default(), through.parse().unwrap_or_default());
-            after < id && id <= through
+            // A target that ends below is not the one that the note is about: it was repaired, or flushed.
+            after < id && id <= through && through <= self.target.last
         };
         self.notes.notes.iter().any(|note| told(note.kind) && within(&note.after, &note.through))
     }
@@ -87,12 +90,12 @@ pub(super) async fn walk_back(
         let bottom = if known.ours { known.target.first.unwrap_or(known.target.last) } else { EntryId::ZERO };
         let from = page.items().last().filter(|_| whole).map_or(bottom, |item| item.id);
         let here = between(source, key, from, to).await?;
-        let before = seen;
+        let before = seen.clone();
         seen.compare(&here, &page, known, &facts);
         if seen.alone > before.alone {
             // What was deleted between an older word of the source and its entries is told by one from behind them.
             facts = stream_facts(source, key).await?.unwrap_or_default();
-            seen = before;
+            seen = before.clone();
             seen.compare(&here, &page, known, &facts);
         }
         let good = seen.apart() == before.apart() && seen.alike;
@@ -145,6 +148,7 @@ impl Seen {
                     self.is_topped |= is_first && at == 0;
                     if !facts.may_have_had(*id, known.tells) {
                         self.alone += 1;
+                        self.foreign.extend(Some(*id).filter(|_| self.foreign.len() < PAGE));
                         (self.common, self.alike) = (EntryId::ZERO, false);
                     }
                 }

@@ -39,7 +39,7 @@ enum Found {
     /// The target's last id comes from this source.
     Ours,
     /// It does not; the two are alike up to an id, and behind it so many entries are on one of them only, or differ.
-    Apart { common: EntryId, apart: u64, why: &'static str },
+    Apart { common: EntryId, apart: u64, foreign: Vec<EntryId>, why: &'static str },
 }
 
 impl StreamSync {
@@ -135,13 +135,14 @@ impl StreamSync {
             Some(facts) if facts.last == EntryId::ZERO => Found::Ours,
             Some(facts) => self.compare_tops(hands, name, ends, facts).await?,
         };
-        if let Found::Apart { common, apart, why } = found {
+        if let Found::Apart { common, apart, foreign, why } = found {
             let known = Mark { counted: ends.mark.counted.take(), ..ends.mark.clone() };
             if let Some(stream) = hands.streams.get_mut(name) {
                 stream.mark = Some(known);
             }
             self.miscounts(hands, name).await?;
-            let note = note(NoteKind::Conflict, common, top, Some(apart), ends.now_ms);
+            let mut note = note(NoteKind::Conflict, common, top, Some(apart), ends.now_ms);
+            note.only_there = foreign.iter().map(EntryId::to_string).collect();
             self.add_note(hands, name, note, self.plan.settings.conflict, why).await?;
         }
         if let Some(stream) = hands.streams.get_mut(name) {
@@ -175,8 +176,9 @@ impl StreamSync {
         }
         if seen.alone > 0 && !server.tells_deletions() && !self.are_too_many(hands, name, ends).await? {
             seen.alone = 0;
+            seen.foreign.clear();
         }
-        let why = match seen {
+        let why = match &seen {
             _ if facts.last > ends.source.last => BEHIND,
             Seen { other: 1.., .. } => OTHER,
             Seen { holes: 1.., .. } => HOLES,
@@ -184,7 +186,7 @@ impl StreamSync {
             Seen { alone: 1.., .. } => NEVER_HAD,
             _ => return Ok(Found::Ours),
         };
-        Ok(Found::Apart { common: seen.common, apart: seen.apart(), why })
+        Ok(Found::Apart { common: seen.common, apart: seen.apart(), foreign: seen.foreign, why })
     }
 
     /// In mode `group`: the group is there, nobody else holds anything of it, and what is on the target is acknowledged.
@@ -258,14 +260,19 @@ const OTHER: &str = "the target has another entry under the same id";
 const HOLES: &str =
     "the source has entries below the target's last id that the target never had; they cannot be written";
 const UNSURE: &str = "the source has entries that were deleted on the target, or that it had forgotten";
-const BEHIND: &str = "the target is ahead of the source, which has lost entries or was made anew";
+const BEHIND: &str =
+    "the target is ahead of the source: others wrote there, or the source has lost entries or was made anew";
 
 /// A note as people read it.
-pub(super) fn describe(note: &Note) -> String {
-    let count = note.count.map_or_else(|| "an unknown number of".to_owned(), |count| count.to_string());
-    format!("{} ({count} entries) behind {} through {}", note.kind.as_str(), note.after, note.through)
+pub fn describe(note: &Note) -> String {
+    let count = match note.count {
+        None => "an unknown number of entries".to_owned(),
+        Some(1) => "1 entry".to_owned(),
+        Some(count) => format!("{count} entries"),
+    };
+    format!("{} ({count}) behind {} through {}", note.kind.as_str(), note.after, note.through)
 }
 
 pub(super) fn note(kind: NoteKind, after: EntryId, through: EntryId, count: Option<u64>, at_ms: u64) -> Note {
-    Note { kind, after: after.to_string(), through: through.to_string(), count, at_ms }
+    Note { kind, after: after.to_string(), through: through.to_string(), count, only_there: Vec::new(), at_ms }
 }

@@ -1,5 +1,7 @@
 //! Compare: source and target, entry by entry, page by page. Used when a stream is taken up, and by `sync verify`.
 
+use std::collections::BTreeSet;
+
 use crate::ids::EntryId;
 use crate::wire::look::{StreamFacts, behind, range, stream_facts};
 use crate::wire::{Answer, Item, Line, WireError};
@@ -44,6 +46,8 @@ pub struct Difference {
 /// Lists of a [`Difference`].
 pub const KINDS: usize = 5;
 
+static NONE: BTreeSet<EntryId> = BTreeSet::new();
+
 /// What is known before two streams are compared.
 #[derive(Debug, Clone, Copy)]
 pub struct Terms<'a> {
@@ -53,8 +57,8 @@ pub struct Terms<'a> {
     pub through: EntryId,
     /// Entries of the source after which the comparison may end, at the end of a page.
     pub limit: u64,
-    /// Stretches of conflicts: what only the target has there was not deleted on the source.
-    pub conflicts: &'a [(EntryId, EntryId)],
+    /// Entries that the source is known never to have had.
+    pub foreign: &'a BTreeSet<EntryId>,
     /// Whether the source tells what it has deleted: [`crate::wire::Server::tells_deletions`].
     pub tells: bool,
     /// Below this the target holds nothing on purpose.
@@ -67,11 +71,7 @@ impl Terms<'_> {
     /// Everything through an id.
     pub fn through(through: EntryId) -> Self {
         let (after, floor) = (EntryId::ZERO, EntryId::ZERO);
-        Self { after, through, limit: u64::MAX, conflicts: &[], tells: false, floor, keep: 1 }
-    }
-
-    fn is_in_conflict(&self, id: EntryId) -> bool {
-        self.conflicts.iter().any(|(after, through)| *after < id && id <= *through)
+        Self { after, through, limit: u64::MAX, foreign: &NONE, tells: false, floor, keep: 1 }
     }
 }
 
@@ -189,7 +189,7 @@ pub async fn difference(
                 here.at += 1;
             }
             (_, Some(b)) => {
-                let deleted = !terms.is_in_conflict(b) && word.may_have_had(source, b, terms.tells).await?;
+                let deleted = !terms.foreign.contains(&b) && word.may_have_had(source, b, terms.tells).await?;
                 found.add(if deleted { 3 } else { 1 }, b, keep);
                 there.at += 1;
                 continue;

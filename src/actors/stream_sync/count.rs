@@ -108,13 +108,14 @@ impl StreamSync {
         if facts.first.is_none_or(|first| first > position) {
             return Ok(false);
         }
-        let common = self.last_common(hands, name, position).await?;
+        let (common, foreign) = self.last_common(hands, name, position).await?;
         if common == Some(position) {
             return Ok(false);
         }
         self.miscounts(hands, name).await?;
         let at_ms = self.now_ms(hands, name).await?;
-        let note = note(NoteKind::Conflict, common.unwrap_or_default(), position, Some(surplus), at_ms);
+        let mut note = note(NoteKind::Conflict, common.unwrap_or_default(), position, Some(surplus), at_ms);
+        note.only_there = foreign;
         self.add_note(hands, name, note, self.plan.settings.conflict, NEVER_HAD).await?;
         Ok(true)
     }
@@ -145,23 +146,25 @@ impl StreamSync {
         Ok(false)
     }
 
-    /// The highest of the target's last entries that the source has as well.
+    /// The highest of the target's last entries that the source has as well, and those above it.
     async fn last_common(
         &self,
         hands: &mut Hands,
         name: &StreamName,
         top: EntryId,
-    ) -> Result<Option<EntryId>, Trouble> {
-        let Some(key) = hands.streams.get(name).map(|stream| stream.target.clone()) else { return Ok(None) };
+    ) -> Result<(Option<EntryId>, Vec<String>), Trouble> {
+        let mut above = Vec::new();
+        let Some(key) = hands.streams.get(name).map(|stream| stream.target.clone()) else { return Ok((None, above)) };
         let (source, writer) = hands.both(&self.plan, name).await?;
         let page = range_back(writer.line(), &key, &top.to_string(), TOPMOST).await?;
         for item in page.items() {
             let here = entry(source, &name.key, item.id).await?;
             if here.items().first().is_some_and(|known| same_entry((&here, known), (&page, item))) {
-                return Ok(Some(item.id));
+                return Ok((Some(item.id), above));
             }
+            above.push(item.id.to_string());
         }
-        Ok(None)
+        Ok((None, above))
     }
 
     /// The target's count is not the source's any more; it is again where both stand at the same id.

@@ -1,6 +1,6 @@
 //! One stream of both ends compared: entries in steps, then groups, what they hold, and counters.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::ends::Ends;
 use super::verify::Verdict;
@@ -8,7 +8,7 @@ use crate::actors::stream_sync::{Difference, Side, Terms, difference, same_entry
 use crate::config::Deletes;
 use crate::http::sync::Known;
 use crate::ids::EntryId;
-use crate::messages::sync::{NoteKind, StreamName};
+use crate::messages::sync::StreamName;
 use crate::sinks::replica::Clocks;
 use crate::wire::look::{
     self, GroupFacts, PENDING_PAGE, PendingRow, StreamFacts, behind, entry, groups, pending, range, stream_facts,
@@ -32,11 +32,11 @@ pub(super) async fn one(
     let key = ends.plan.settings.target_key(name.db, &name.key);
     let (_, target) = ends.both(name).await?;
     let there = stream_facts(target, &key).await?.unwrap_or_default();
-    let conflicts: Vec<(EntryId, EntryId)> = known.notes.ranges(NoteKind::Conflict).collect();
+    let foreign: BTreeSet<EntryId> = known.notes.foreign().collect();
     let capped = matches!(ends.plan.settings.deletes, Deletes::Cap(_));
     let mut terms = Terms {
         after: verdict.after.parse().unwrap_or_default(),
-        conflicts: &conflicts,
+        foreign: &foreign,
         limit: STEP,
         tells: ends.source_server.tells_deletions(),
         // What the cap took below the target's first entry is no hole.

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use serde_json::json;
 
 use super::compare::one;
-use super::ends::{Ends, copied, exit_of, known, rests};
+use super::ends::{Ends, copied, exit_of, known, rests, some};
 use super::orders::tell;
 use super::status::standing;
 use super::verify::Verdict;
@@ -31,7 +31,7 @@ pub(super) async fn run(desk: &Desk, chosen: &Chosen, args: &CutoverArgs) -> Res
     if !refused.is_empty() {
         return Err(Exit::missing(&format!(
             "nothing was done: these streams are not copied: {}; gapless sync status says why",
-            refused.join(", ")
+            some(refused.iter().map(String::as_str))
         )));
     }
     let known = copied(streams, &[])?;
@@ -74,7 +74,10 @@ async fn drained(ends: &mut Ends, names: &[StreamName], until: Instant) -> Resul
             return Ok(());
         }
         if Instant::now() >= until {
-            let words = format!("nothing was done: still behind: {}; are the producers stopped?", behind.join(", "));
+            let words = format!(
+                "nothing was done: still behind: {}; are the producers stopped?",
+                some(behind.iter().map(String::as_str))
+            );
             return Err(Exit::missing(&words));
         }
         tokio::time::sleep(LOOK_EVERY).await;

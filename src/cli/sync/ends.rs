@@ -16,6 +16,9 @@ use crate::wire::{Line, Lines, Server, WireError};
 /// A command of people waits so long for an end at the most.
 const PATIENCE: Duration = Duration::from_secs(3);
 
+/// Names of streams in one line.
+const NAMES: usize = 5;
+
 /// Lines to both ends.
 pub(super) struct Ends {
     pub plan: SyncPlan,
@@ -98,4 +101,12 @@ pub(super) fn copied(
     }
     let wanted = |name: &StreamName| named.is_empty() || named.contains(&name.shown());
     Ok(streams.into_iter().filter(|(name, known)| known.row.refused.is_empty() && wanted(name)).collect())
+}
+
+/// The first of many names.
+pub(super) fn some<'a>(mut names: impl Iterator<Item = &'a str>) -> String {
+    let first: Vec<&str> = names.by_ref().take(NAMES).collect();
+    let rest = names.count();
+    let more = if rest == 0 { String::new() } else { format!(" and {rest} more") };
+    format!("{}{more}", first.join(", "))
 }

@@ -33,8 +33,9 @@ pub enum Sync {
     #[command(after_help = "Examples:\n  gapless sync verify --stream db0:orders-stream\n  \
         gapless sync verify --progress verify.log     # interrupted, it goes on there\n  \
         gapless sync verify --repair\n\n\
-        Entries that the source has deleted count as kept, unless deletes = \"mirror\". A repair copies the stream to a \
-        key beside it, compares that, and renames it, if the stream still stands where it stood.")]
+        Entries that the source has deleted count as kept, unless deletes = \"mirror\"; those that it never had as extra. A \
+        repair builds the stream from both ends in a key beside it, compares that, and renames it, if nothing was added or \
+        deleted meanwhile (gapless sync pause). It takes nothing out.")]
     Verify(VerifyArgs),
     /// Copy nothing more, until it is resumed
     #[command(after_help = "Example:\n  gapless sync pause --pipeline eu_us")]
@@ -75,10 +76,10 @@ pub struct Streams {
 pub struct VerifyArgs {
     #[command(flatten)]
     streams: Streams,
-    /// Rebuild streams with holes or other entries from the source
+    /// Rebuild streams with holes, other entries, or a last id that is ahead
     #[arg(long)]
     repair: bool,
-    /// File that says how far it is: read at the start, written as it goes
+    /// File that says how far it is; after an interruption it goes on there, after an end it begins anew
     #[arg(long, value_name = "FILE")]
     progress: Option<std::path::PathBuf>,
 }

@@ -2,11 +2,12 @@
 
 use serde_json::json;
 
-use super::ends::{Ends, exit_of, known, rests};
+use super::ends::{Ends, exit_of, known, rests, some};
 use super::{Chosen, Desk, Exit};
+use crate::actors::stream_sync::describe;
 use crate::cli::desk::fault;
 use crate::cli::output::{self, Side, Table};
-use crate::cli::words::{age, bytes, plain};
+use crate::cli::words::{age, bytes, count, grouped, plain};
 use crate::http::sync::{Known, lag_entries};
 use crate::ids::EntryId;
 use crate::messages::sync::{NoteKind, StreamName};
@@ -138,6 +139,7 @@ pub(super) async fn run(desk: &Desk, chosen: &Chosen) -> Result<Exit, Exit> {
         return Ok(output::text(&text, Exit::good()));
     }
     text.push_str(&table(&rows));
+    total(&rows).iter().for_each(|line| text.push_str(&format!("{}\n", plain(line))));
     Ok(output::text(&text, exit))
 }
 
@@ -151,6 +153,29 @@ fn to_json(name: &StreamName, known: &Known, standing: &Standing) -> serde_json:
         "gap_entries": known.notes.count(NoteKind::Gap), "conflict_entries": known.notes.count(NoteKind::Conflict),
         "pending_lost": known.notes.pending_lost, "notes": known.notes.notes,
     })
+}
+
+/// All of them in a line, for whom the table is too long: how many stand how, and what asks for somebody.
+fn total(rows: &[(&StreamName, &Known, Standing)]) -> Vec<String> {
+    let of = |wanted: &'static str| {
+        rows.iter().filter(move |(_, known, standing)| state(known, standing) == wanted).map(|(name, ..)| name.shown())
+    };
+    let states = ["even", "behind", "stopped", "refused", "gone", "unknown"];
+    let counts: Vec<String> = states
+        .iter()
+        .map(|word| (of(word).count(), word))
+        .filter(|(count, _)| *count > 0)
+        .map(|(count, word)| format!("{} {word}", grouped(count as u64)))
+        .collect();
+    let lag: u64 = rows.iter().filter_map(|(_, _, standing)| standing.lag_entries).sum();
+    let streams = count(rows.len(), "stream", "streams");
+    let mut lines = vec![format!("{streams}: {}; lag {}", counts.join(", "), grouped(lag))];
+    let stopped: Vec<String> = of("stopped").collect();
+    if !stopped.is_empty() {
+        let names = some(stopped.iter().map(String::as_str));
+        lines.push(format!("left alone: {names}; mend what the reason says, then gapless sync retry"));
+    }
+    lines
 }
 
 fn table(rows: &[(&StreamName, &Known, Standing)]) -> String {
@@ -171,10 +196,9 @@ fn table(rows: &[(&StreamName, &Known, Standing)]) -> String {
             .iter()
             .rev()
             .take(3)
-            .map(|note| {
-                let count = note.count.map_or_else(|| "an unknown number of".to_owned(), |count| count.to_string());
-                format!("{}: {count} entries behind {} through {}", note.kind.as_str(), note.after, note.through)
-            })
+            .map(describe)
+            // The reason for which it is left alone says it.
+            .filter(|words| !known.notes.stopped.contains(words.as_str()))
             .collect();
         let fault = if known.notes.stopped.is_empty() { &standing.fault } else { &known.notes.stopped };
         notes.extend([&known.row.refused, fault].into_iter().filter(|w| !w.is_empty()).cloned());

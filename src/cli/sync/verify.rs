@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
-use super::ends::{Ends, copied, exit_of, known};
+use super::ends::{Ends, copied, exit_of, known, some};
 use super::evidence::Checked;
 use super::journal::Journal;
 use super::{Chosen, Desk, Exit, VerifyArgs, compare, evidence, repair};
@@ -212,7 +212,13 @@ fn report(desk: &Desk, chosen: &Chosen, verdicts: &[Verdict], left_out: &[(Strin
     }
     let (streams, same) = (count(verdicts.len(), "stream", "streams"), grouped(same));
     let refused = if left_out.is_empty() { String::new() } else { format!(", {} refused", left_out.len()) };
-    output::text(&format!("{streams}, {same} entries are the same, {bad} differ{refused}\n"), exit)
+    let names = verdicts.iter().filter(|verdict| !verdict.is_good()).map(|verdict| verdict.stream.as_str());
+    let differ = match bad {
+        0 => "none differs".to_owned(),
+        1 => format!("1 differs: {}", some(names)),
+        bad => format!("{bad} differ: {}", some(names)),
+    };
+    output::text(&format!("{streams}, {same} entries are the same, {}{refused}\n", plain(&differ)), exit)
 }
 
 /// One stream that cannot be compared is a fault of that stream; an end that is away ends the comparison.
