@@ -22,6 +22,7 @@ use rand::{Rng, SeedableRng};
 use super::desk::Desk;
 use super::exit::Exit;
 use super::output::say;
+use super::reach::Reach;
 use super::words::{count, grouped};
 use crate::config::Settings;
 use crate::simulate::chain::{ChainPlan, Control, FaultPlan, serve};
@@ -202,10 +203,10 @@ fn configuration(folder: &Path, endpoint: &str, hints: &str) -> String {
     )
 }
 
-/// The desk, once the first node has started the managed Redis.
+/// The desk, once the first node has started the managed Redis: its files are there and whole.
 async fn patient_desk(settings: &Settings) -> Result<Desk, Exit> {
     let deadline = Instant::now() + Duration::from_secs(20);
-    while !settings.redis.data_dir.join("address").exists() && Instant::now() < deadline {
+    while Reach::prepare(settings.clone()).is_err() && Instant::now() < deadline {
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
     Desk::open(settings.clone(), false)

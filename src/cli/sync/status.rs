@@ -33,6 +33,11 @@ pub(super) struct Standing {
 }
 
 impl Standing {
+    /// Nothing is left on the source to be behind of.
+    fn is_gone(&self) -> bool {
+        self.source.is_none() && self.fault.is_empty()
+    }
+
     pub(super) fn is_even(&self) -> bool {
         match (&self.source, &self.target) {
             (Some(source), Some(target)) => source.last == target.last,
@@ -167,9 +172,12 @@ fn total(rows: &[(&StreamName, &Known, Standing)]) -> Vec<String> {
         .filter(|(count, _)| *count > 0)
         .map(|(count, word)| format!("{} {word}", grouped(count as u64)))
         .collect();
-    let lag: u64 = rows.iter().filter_map(|(_, _, standing)| standing.lag_entries).sum();
+    let copied = || rows.iter().filter(|(_, known, _)| known.row.refused.is_empty()).map(|(_, _, standing)| standing);
+    let lag: u64 = copied().filter_map(|standing| standing.lag_entries).sum();
+    let is_whole = copied().all(|standing| standing.lag_entries.is_some() || standing.is_gone());
+    let lag = if is_whole { grouped(lag) } else { format!("{} and what is unknown", grouped(lag)) };
     let streams = count(rows.len(), "stream", "streams");
-    let mut lines = vec![format!("{streams}: {}; lag {}", counts.join(", "), grouped(lag))];
+    let mut lines = vec![format!("{streams}: {}; lag {lag}", counts.join(", "))];
     let stopped: Vec<String> = of("stopped").collect();
     if !stopped.is_empty() {
         let names = some(stopped.iter().map(String::as_str));
@@ -190,16 +198,12 @@ fn table(rows: &[(&StreamName, &Known, Standing)]) -> String {
     ]);
     let unknown = || "-".to_owned();
     for (name, known, standing) in rows {
-        let mut notes: Vec<String> = known
-            .notes
-            .notes
-            .iter()
-            .rev()
-            .take(3)
-            .map(describe)
-            // The reason for which it is left alone says it.
-            .filter(|words| !known.notes.stopped.contains(words.as_str()))
-            .collect();
+        let older = known.notes.notes.len().saturating_sub(1);
+        let more = if older == 0 { String::new() } else { format!(", and {older} more before it (--json)") };
+        let newest = known.notes.notes.last().map(describe);
+        // The reason for which it is left alone says it.
+        let newest = newest.filter(|words| !known.notes.stopped.contains(words.as_str()));
+        let mut notes: Vec<String> = newest.map(|words| format!("{words}{more}")).into_iter().collect();
         let fault = if known.notes.stopped.is_empty() { &standing.fault } else { &known.notes.stopped };
         notes.extend([&known.row.refused, fault].into_iter().filter(|w| !w.is_empty()).cloned());
         let cells = vec![
