@@ -386,12 +386,11 @@ impl Lease {
         encoder.number(bytes_max as u64);
         encoder.number(u64::try_from(limits.history_interval.as_millis()).unwrap_or(u64::MAX));
         encoder.number(u64::from(limits.history_max));
-        if let Some(lines) = lines {
-            lines.describe(&mut encoder);
-        }
+        // The same bytes once more.
+        let handed = lines.map_or(0, |lines| lines.describe(&mut encoder, self.appended().is_heard));
         encoder.effects(&commit.effects)?;
         let line_bytes = lines.map_or(0, Lines::bytes);
-        let bytes = encoder.args.iter().map(Vec::len).sum::<usize>() + line_bytes - encoder.buried_bytes;
+        let bytes = encoder.args.iter().map(Vec::len).sum::<usize>() + line_bytes - handed - encoder.buried_bytes;
         // The decision may be as large as what it was made from, and then some; the script's time is what is bounded.
         bound("a commit", bytes, 4 * limits.turn_bytes_max, "mailbox.turn_bytes_max")?;
         Ok((encoder.keys, encoder.args))

@@ -3,7 +3,7 @@
 //! A script that appends copies each line three times more; with native appends the server spends a quarter less on a
 //! line. See `docs/decisions/0011-lines-in-a-transaction.md`.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
 use std::sync::{MutexGuard, PoisonError};
 
@@ -64,6 +64,8 @@ pub struct Appended {
     pub length: u64,
     /// Why lines were not published, in the words of Redis. They are in the stream all the same.
     pub unheard: Option<String>,
+    /// Somebody listens: the next commit hands its script the bytes, so that it need not read them back.
+    pub is_heard: bool,
     /// The last one was refused as `Full`.
     pub is_full: bool,
 }
@@ -83,9 +85,9 @@ impl Lease {
 
     /// Takes down what stands behind the answer of every commit.
     pub(super) fn note_lines(&self, row: &mut Row) -> Result<(), StoreError> {
-        let (length, unheard) = (row.number()?, row.text()?);
-        *self.lock_appended() =
-            Appended { length, unheard: Some(unheard).filter(|reason| !reason.is_empty()), is_full: false };
+        let (length, unheard, is_heard) = (row.number()?, row.text()?, row.number()? == 1);
+        let unheard = Some(unheard).filter(|reason| !reason.is_empty());
+        *self.lock_appended() = Appended { length, unheard, is_heard, is_full: false };
         Ok(())
     }
 
@@ -183,20 +185,21 @@ impl Lines {
         Ok(transaction.close(script))
     }
 
-    /// What the script must know of them, as it stands there from argument 14 on.
-    pub(super) fn describe(&self, encoder: &mut Encoder<'_>) {
+    /// What the script must know of them, as it stands there from argument 14 on. `is_heard` hands over the bytes as well
+    /// where those are what subscribers hear; answers how many bytes that are.
+    pub(super) fn describe(&self, encoder: &mut Encoder<'_>, is_heard: bool) -> usize {
         encoder.number(self.lines.len() as u64);
         encoder.text(&self.lines.first().map_or_else(String::new, |line| line.id.to_string()));
         encoder.number(self.capacity);
         let Some(Publishing { prefix, payload }) = &self.publish else {
-            ["", "0", "0", "0"].into_iter().for_each(|nothing| encoder.text(nothing));
-            return;
+            ["", "0", "0", "0", "0"].into_iter().for_each(|nothing| encoder.text(nothing));
+            return 0;
         };
         encoder.text(prefix);
         encoder.text(if *payload == Payload::Envelope { "1" } else { "0" });
         let levels: BTreeSet<&str> = self.lines.iter().map(|line| line.level.as_str()).collect();
         encoder.number(levels.len() as u64);
-        levels.into_iter().for_each(|level| encoder.text(level));
+        levels.iter().for_each(|level| encoder.text(level));
         let is_foreign = |line: &Line| *payload == Payload::Envelope && std::str::from_utf8(&line.bytes).is_err();
         let foreign: Vec<_> = self.lines.iter().enumerate().filter(|(_, line)| is_foreign(line)).collect();
         encoder.number(foreign.len() as u64);
@@ -204,6 +207,22 @@ impl Lines {
             encoder.number(place as u64 + 1);
             encoder.text(&base64::Engine::encode(&base64::engine::general_purpose::STANDARD, &line.bytes));
         }
+        if !is_heard || *payload == Payload::Envelope {
+            encoder.number(0);
+            return 0;
+        }
+        encoder.number(self.lines.len() as u64);
+        encoder.args.extend(self.lines.iter().map(|line| line.bytes.to_vec()));
+        encoder.args.push(self.places(&levels));
+        self.bytes()
+    }
+
+    /// The place of each line's level among the levels, two bytes each.
+    fn places(&self, levels: &BTreeSet<&str>) -> Vec<u8> {
+        let places: BTreeMap<&str, usize> = levels.iter().enumerate().map(|(place, level)| (*level, place)).collect();
+        let place = |line: &Line| places.get(line.level.as_str()).copied().unwrap_or(0);
+        // A commit has at most LINES_MAX levels.
+        self.lines.iter().flat_map(|line| (place(line) as u16).to_be_bytes()).collect()
     }
 
     /// The lines that were appended, by the answers to their appends: the id of each entry and of its line.

@@ -279,7 +279,10 @@ fn publishing(commit: Commit, payload: Payload) -> Commit {
 fn heard(subscriber: &mut redis::PubSub<'_>) -> Vec<(String, Vec<u8>)> {
     subscriber.set_read_timeout(Some(Duration::from_millis(50))).expect("a timeout");
     let message = |message: redis::Msg| (message.get_channel_name().to_owned(), message.get_payload_bytes().to_vec());
-    std::iter::from_fn(|| subscriber.get_message().ok().map(message)).collect()
+    let all = std::iter::from_fn(|| subscriber.get_message().ok().map(message)).collect();
+    // What is asked of it next is answered, however busy the machine is.
+    subscriber.set_read_timeout(None).expect("no timeout");
+    all
 }
 
 #[actix_rt::test]
@@ -308,7 +311,63 @@ async fn lines_are_heard_in_their_order_once_their_commit_is_done_by_those_who_l
     let channels: Vec<&str> = heard.iter().map(|(channel, _)| channel.as_str()).collect();
     assert_eq!(channels, ["logs:all", "logs:WARN", "logs:all", "logs:INFO"]);
     assert_eq!(payloads(heard.clone()), texts(&[9, 9, 10, 10]));
-    assert_eq!(lease.appended().unheard, None);
+    assert_eq!((lease.appended().unheard, lease.appended().is_heard), (None, true));
+    pattern.punsubscribe("logs:*").expect("unsubscribed");
+    assert_eq!(lease.commit(&publishing(turn(11..12), Payload::Bytes)).await, Ok(Committed::Now));
+    assert!(!lease.appended().is_heard, "nobody listens any more");
+}
+
+/// The first commit that is heard reads its lines back, those behind it hand them over: nobody can tell which.
+#[actix_rt::test]
+async fn what_is_handed_over_is_heard_as_what_is_read_back() {
+    let world = World::new().await;
+    let lease = world.acquire("watcher").await.expect("a free unit");
+    let mut pattern = world.server.connection();
+    let mut pattern = pattern.as_pubsub();
+    pattern.psubscribe("logs:*").expect("subscribed");
+    // More levels than a byte can count, and bytes of every kind.
+    let texts: [&[u8]; 4] = [b"plain", b"\xff\x00\xfe", b"", b"*3\r\n$1\r\n"];
+    let level = |n: usize| Level::new(format!("L{n}").as_bytes()).expect("a level");
+    let commit = |numbers: std::ops::Range<u64>| {
+        with(publishing(turn(numbers), Payload::Bytes), |lines| {
+            for (n, line) in lines.lines.iter_mut().enumerate() {
+                (line.level, line.bytes) = (level(n % 300), texts[n % texts.len()].into());
+            }
+        })
+    };
+    let mut rounds = Vec::new();
+    for from in [0, 600] {
+        let commit = commit(from..from + 600);
+        let was_heard = lease.appended().is_heard;
+        assert_eq!(lease.commit(&commit).await, Ok(Committed::Now));
+        rounds.push((was_heard, heard(&mut pattern)));
+    }
+    let wanted = |n: usize| {
+        let text = texts[n % texts.len()].to_vec();
+        [("logs:all".to_owned(), text.clone()), (format!("logs:L{}", n % 300), text)]
+    };
+    let wanted: Vec<_> = (0..600).flat_map(wanted).collect();
+    assert_eq!(rounds, [(false, wanted.clone()), (true, wanted)]);
+}
+
+/// As many bytes as a commit may hold are as many when they are handed over as well.
+#[actix_rt::test]
+async fn lines_that_are_heard_may_be_as_large_as_others() {
+    let world = World::new().await;
+    let lease = world.acquire("watcher").await.expect("a free unit");
+    let mut all = world.server.connection();
+    let mut all = all.as_pubsub();
+    all.subscribe("logs:all").expect("subscribed");
+    let limits = &world.link.options().limits;
+    let size = limits.entry_bytes_max.min(limits.turn_bytes_max);
+    let count = 3 * limits.turn_bytes_max / size;
+    for from in [0, count as u64] {
+        let commit = with(publishing(turn(from..from + count as u64), Payload::Bytes), |lines| {
+            lines.lines.iter_mut().for_each(|line| line.bytes = vec![b'x'; size].into());
+        });
+        assert_eq!(lease.commit(&commit).await, Ok(Committed::Now));
+        assert_eq!(heard(&mut all).len(), count);
+    }
 }
 
 #[actix_rt::test]

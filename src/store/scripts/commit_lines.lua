@@ -6,10 +6,12 @@
 --   14 lines that were appended, at least 1   15 the id of the first of them, as it is written in its record
 --   16 entries that the stream may hold (0 = no bound)
 --   17 what channels begin with ('' = nothing is published)   18 '1': envelopes, not the bytes alone
---   19 levels that follow, each once; then lines that are not UTF-8, each: its place among the lines, its bytes in base64
---   then as commit.lua from 14 on.
--- Answers as commit.lua, and behind an OK the entries of the stream and why lines could not be published ('' = they
--- were, or nobody listens). After a refusal the last id of the stream may be higher, and nothing else has changed.
+--   19 levels that follow, each once; then the lines that are not UTF-8, how many and each: its place among the lines,
+--   its bytes in base64; then the bytes of lines, how many (none, or those of all) and each; behind them, if there are
+--   any, the place of each line's level among the levels, two bytes each; then as commit.lua from 14 on.
+-- Answers as commit.lua, and behind an OK the entries of the stream, why lines could not be published ('' = they were, or
+-- nobody listens), and '1' where somebody listens: then the next commit hands the bytes over. After a refusal the last id
+-- of the stream may be higher, and nothing else has changed.
 local STREAM, COUNT = KEYS[4], tonumber(ARGV[14])
 local LAST_MS = '18446744073709551615'
 
@@ -73,9 +75,10 @@ local function take_back(info)
   end
 end
 
-local effects = 20 + tonumber(ARGV[19])
-local foreign = effects + 1
-effects = foreign + 2 * tonumber(ARGV[effects])
+local foreign = 21 + tonumber(ARGV[19])
+local handed = foreign + 2 * tonumber(ARGV[foreign - 1])
+local is_handed = ARGV[handed] ~= '0'
+local effects = handed + 1 + (is_handed and COUNT + 1 or 0)
 
 -- Room, as in a mailbox: full is judged before the turn.
 local info
@@ -90,33 +93,48 @@ local function envelope(fields, level, base64)
     (base64 and ',"base64":true' or '') .. (part and ',"part":"' .. part .. '"' or '') .. '}'
 end
 
+-- Tells what is said of line `i`, and its level. What the commit hands over need not be read back: turning an entry into
+-- values of Lua takes three times as long as taking its bytes a second time.
+local function spoken()
+  local values, at, byte = ARGV, handed, string.byte
+  if is_handed then
+    local places = values[effects - 1]
+    return function(i)
+      local high, low = byte(places, 2 * i - 1, 2 * i)
+      return values[at + i], values[20 + 256 * high + low]
+    end
+  end
+  local base64, is_envelope, lines = {}, ARGV[18] == '1', newest('-')
+  for i = foreign, handed - 1, 2 do base64[tonumber(ARGV[i])] = ARGV[i + 1] end
+  return function(i)
+    local fields = lines[#lines + 1 - i][2]
+    return is_envelope and envelope(fields, fields[4], base64[i]) or fields[6], fields[4]
+  end
+end
+
 -- Publishes the lines in their order, each to the channel of all and to that of its level. Who listens is asked once a
--- channel, not once a line: a sixth of the time of a commit that is listened to.
+-- channel, not once a line: a sixth of the time of a commit that is listened to. Answers what was the matter, and
+-- whether somebody listens.
 local function publish()
   local prefix, channels, is_heard = ARGV[17], {}, false
-  if prefix == '' then return '' end
+  if prefix == '' then return '', '0' end
   local all = listens(prefix .. 'all') and prefix .. 'all'
   for i = 20, 19 + tonumber(ARGV[19]) do
     local channel = prefix .. ARGV[i]
     channels[ARGV[i]] = listens(channel) and channel
     is_heard = channels[ARGV[i]] or is_heard
   end
-  if not (all or is_heard) then return '' end
-  local base64, fault, is_envelope, lines = {}, '', ARGV[18] == '1', newest('-')
-  for i = foreign, effects - 1, 2 do base64[tonumber(ARGV[i])] = ARGV[i + 1] end
-  local say = redis.pcall
-  for place = #lines, 1, -1 do
-    local fields = lines[place][2]
-    local level = fields[4]
+  if not (all or is_heard) then return '', '0' end
+  local fault, say, line = '', redis.pcall, spoken()
+  for i = 1, COUNT do
+    local payload, level = line(i)
     local channel = channels[level]
-    local payload = fields[6]
-    if is_envelope and (all or channel) then payload = envelope(fields, level, base64[#lines - place + 1]) end
     local told = all and say('PUBLISH', all, payload)
     if type(told) == 'table' then fault = told.err end
     told = channel and say('PUBLISH', channel, payload)
     if type(told) == 'table' then fault = told.err end
   end
-  return fault
+  return fault, '1'
 end
 
 local function words(fault)
@@ -128,8 +146,8 @@ info, broken = appended()
 if broken then return broken end
 local ran, answer = pcall(commit, effects)
 if ran and answer[1] == 'OK' then
-  local told, fault = pcall(publish)
-  answer[7], answer[8] = num(tonumber(info['length'])), told and fault or words(fault)
+  local told, fault, heard = pcall(publish)
+  answer[7], answer[8], answer[9] = num(tonumber(info['length'])), told and fault or words(fault), told and heard or '1'
   return answer
 end
 if is_done then error(answer, 0) end
