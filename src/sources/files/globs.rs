@@ -38,6 +38,8 @@ pub(super) struct Globs {
 pub(super) struct Seen {
     /// Its names, sorted; the first one speaks for it: names of its own come before links.
     pub paths: Vec<PathBuf>,
+    /// Those of its names that are links, each with where it leads.
+    pub links: Vec<(PathBuf, PathBuf)>,
     /// Its size.
     pub size: u64,
     /// When it was changed, in nanoseconds since 1970.
@@ -105,7 +107,8 @@ impl Globs {
         for seen in found.files.values_mut() {
             seen.paths.sort();
             seen.paths.dedup();
-            seen.paths.sort_by_key(|path| path.is_symlink());
+            let links = &seen.links;
+            seen.paths.sort_by_key(|path| links.iter().any(|(link, _)| link == path));
         }
         found
     }
@@ -138,7 +141,8 @@ fn walk(at: PathBuf, steps: &[Step], exclude: &Globs, found: &mut Found) {
             let path = at.join(name);
             if rest.is_empty() {
                 found.folders.insert(at);
-                take(path, exclude, found);
+                let is_link = path.is_symlink();
+                take(path, is_link, exclude, found);
             } else if path.is_dir() {
                 walk(path, rest, exclude, found);
             } else {
@@ -147,15 +151,15 @@ fn walk(at: PathBuf, steps: &[Step], exclude: &Globs, found: &mut Found) {
             }
         }
         Step::Match(matcher) => {
-            for (name, is_folder) in read_folder(&at, found) {
+            for (name, kind) in read_folder(&at, found) {
                 // As in a shell, a leading dot must be written.
                 if is_hidden(&name) && !matcher.glob().glob().starts_with('.') || !matcher.is_match(&name) {
                     continue;
                 }
                 let path = at.join(&name);
                 if rest.is_empty() {
-                    take(path, exclude, found);
-                } else if is_folder || path.is_dir() {
+                    take(path, kind == Kind::Link, exclude, found);
+                } else if kind == Kind::Folder || path.is_dir() {
                     walk(path, rest, exclude, found);
                 }
             }
@@ -165,12 +169,12 @@ fn walk(at: PathBuf, steps: &[Step], exclude: &Globs, found: &mut Found) {
             if !matches!(rest, [Step::Any]) {
                 walk(at.clone(), rest, exclude, found);
             }
-            for (name, is_folder) in read_folder(&at, found) {
+            for (name, kind) in read_folder(&at, found) {
                 let path = at.join(&name);
-                if is_folder && !is_hidden(&name) {
+                if kind == Kind::Folder && !is_hidden(&name) {
                     walk(path, steps, exclude, found);
                 } else if matches!(rest, [Step::Any]) && !is_hidden(&name) {
-                    take(path, exclude, found);
+                    take(path, kind == Kind::Link, exclude, found);
                 }
             }
         }
@@ -181,8 +185,16 @@ fn is_hidden(name: &OsStr) -> bool {
     name.as_encoded_bytes().first() == Some(&b'.')
 }
 
-/// The names in a folder, sorted, and whether each is a folder itself (a link is not).
-fn read_folder(folder: &Path, found: &mut Found) -> Vec<(OsString, bool)> {
+/// What stands behind a name, as its folder says: of thousands of files nobody is asked once more for that.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Kind {
+    Folder,
+    Link,
+    Other,
+}
+
+/// The names in a folder, sorted, and what each is itself.
+fn read_folder(folder: &Path, found: &mut Found) -> Vec<(OsString, Kind)> {
     found.folders.insert(folder.to_owned());
     let entries = match fs::read_dir(folder) {
         Ok(entries) => entries,
@@ -200,7 +212,14 @@ fn read_folder(folder: &Path, found: &mut Found) -> Vec<(OsString, bool)> {
             break;
         }
         match entry {
-            Ok(entry) => names.push((entry.file_name(), entry.file_type().is_ok_and(|kind| kind.is_dir()))),
+            Ok(entry) => {
+                let kind = match entry.file_type() {
+                    Ok(kind) if kind.is_dir() => Kind::Folder,
+                    Ok(kind) if kind.is_symlink() => Kind::Link,
+                    Ok(_) | Err(_) => Kind::Other,
+                };
+                names.push((entry.file_name(), kind));
+            }
             Err(e) => {
                 found.faults.push((folder.to_owned(), e));
                 break;
@@ -212,7 +231,7 @@ fn read_folder(folder: &Path, found: &mut Found) -> Vec<(OsString, bool)> {
 }
 
 /// Takes a path into the result, if a regular file stands behind it.
-fn take(path: PathBuf, exclude: &Globs, found: &mut Found) {
+fn take(path: PathBuf, is_link: bool, exclude: &Globs, found: &mut Found) {
     if exclude.matches(&path) {
         return;
     }
@@ -228,14 +247,13 @@ fn take(path: PathBuf, exclude: &Globs, found: &mut Found) {
     if !meta.is_file() {
         return;
     }
-    if path.is_symlink()
-        && let Ok(target) = fs::canonicalize(&path)
-        && let Some(parent) = target.parent()
-    {
-        found.folders.insert(parent.to_owned());
+    let seen = || Seen { paths: Vec::new(), links: Vec::new(), size: meta.len(), mtime: mtime_of(&meta) };
+    let seen = found.files.entry((meta.dev(), meta.ino())).or_insert_with(seen);
+    if is_link && let Ok(target) = fs::canonicalize(&path) {
+        found.folders.extend(target.parent().map(Path::to_owned));
+        seen.links.push((path.clone(), target));
     }
-    let seen = || Seen { paths: Vec::new(), size: meta.len(), mtime: mtime_of(&meta) };
-    found.files.entry((meta.dev(), meta.ino())).or_insert_with(seen).paths.push(path);
+    seen.paths.push(path);
 }
 
 #[cfg(test)]

@@ -100,6 +100,9 @@ impl Tails {
         for (path, error) in &found.faults {
             self.failed(path, error, now);
         }
+        if self.faults.is_empty() {
+            return;
+        }
         let still: BTreeSet<&Path> = found.faults.iter().map(|(path, _)| path.as_path()).collect();
         let there: BTreeSet<&Path> = found.files.values().flat_map(|seen| &seen.paths).map(PathBuf::as_path).collect();
         let healed = |path: &Path| !still.contains(path) && !there.contains(path);
@@ -166,6 +169,7 @@ impl Tails {
     }
 
     fn left(&mut self, no: u64, path: PathBuf, now: Instant) {
+        self.forget_nameless();
         let Some(tail) = self.tails.get_mut(&no) else { return };
         tail.is_dirty = true;
         self.changed.insert(no);
@@ -212,8 +216,7 @@ impl Tails {
             let Some(no) = open.get(inode) else { continue };
             self.by_path.extend(seen.paths.iter().cloned().map(|path| (path, *no)));
             // Events name a link's target by its own name.
-            let links = seen.paths.iter().filter(|path| path.is_symlink());
-            self.by_path.extend(links.filter_map(|path| Some((fs::canonicalize(path).ok()?, *no))));
+            self.by_path.extend(seen.links.iter().cloned().map(|(_, target)| (target, *no)));
         }
         for (no, tail) in self.tails.iter().filter(|(_, tail)| tail.source.is_some() && tail.rotated.is_some()) {
             self.by_path.entry(tail.path.clone()).or_insert(*no);
@@ -222,9 +225,7 @@ impl Tails {
 
     /// Opens a file that nobody knows, and follows it. `may_unpack`: it is a rotated file that is to be read whole.
     pub(super) fn begin(&mut self, path: &Path, is_first: bool, may_unpack: bool, now: Instant) -> Option<u64> {
-        let open = self.tails.values().filter(|tail| tail.source.is_some()).count();
-        let followed = self.tails.values().filter(|tail| tail.source.is_some() && tail.rotated.is_none()).count();
-        if followed >= self.options.files_max || open >= self.options.files_max + self.options.held_max {
+        if self.is_full() {
             self.beyond(path);
             return None;
         }
@@ -262,6 +263,16 @@ impl Tails {
                 None
             }
         }
+    }
+
+    /// As many files are followed, or open, as may be. While there are fewer lives than that nobody is counted.
+    fn is_full(&self) -> bool {
+        if self.tails.len() < self.options.files_max {
+            return false;
+        }
+        let open = self.tails.values().filter(|tail| tail.source.is_some());
+        let followed = open.clone().filter(|tail| tail.rotated.is_none()).count();
+        followed >= self.options.files_max || open.count() >= self.options.files_max + self.options.held_max
     }
 
     fn beyond(&mut self, path: &Path) {

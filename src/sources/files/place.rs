@@ -1,6 +1,6 @@
 //! Which file is whose: found files are given to the lives that they hold, and what is nobody's begins a life.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
@@ -42,6 +42,7 @@ impl Tails {
         let was_beyond = std::mem::take(&mut self.totals.beyond) > 0;
         self.is_beyond &= was_beyond;
         let mut candidates = Candidates::default();
+        self.forget_nameless();
         self.take_by_inode(&mut fresh, now);
         let seekers: Vec<_> = self.tails.iter().filter(|(_, t)| t.is_sought()).map(|(no, _)| *no).collect();
         let mut chains: BTreeMap<PathBuf, u64> = BTreeMap::new();
@@ -227,7 +228,7 @@ impl Tails {
     /// empty since lately: the life that stood there last.
     fn predecessors(&self, fresh: &Fresh) -> HashMap<PathBuf, u64> {
         let mut last: HashMap<PathBuf, (i128, u64)> = HashMap::new();
-        let mut taken: BTreeSet<&Path> = BTreeSet::new();
+        let mut taken: HashSet<&Path> = HashSet::new();
         for (no, tail) in &self.tails {
             let entry = last.entry(self.home(&tail.path)).or_insert((tail.sure_mtime, *no));
             *entry = (*entry).max((tail.sure_mtime, *no));
@@ -338,7 +339,7 @@ impl Tails {
 
     /// Whether a file still is the one that a life let go. If it grew since, it is read on.
     fn is_still(&mut self, no: u64, one: &Candidate, now: Instant) -> bool {
-        let seen = Seen { paths: Vec::new(), size: one.size, mtime: one.mtime };
+        let seen = Seen { paths: Vec::new(), links: Vec::new(), size: one.size, mtime: one.mtime };
         let rests = self.tails.get(&no).is_some_and(|tail| tail.rests_as(&seen));
         // What cannot be told now is left alone.
         rests || self.attach_if_agrees(no, &one.path, one.inode, now).unwrap_or(true)
@@ -353,20 +354,15 @@ impl Tails {
         }
         let head = head.to_vec();
         let home = self.home(&one.path);
-        let nameless: Vec<u64> = self
-            .tails
-            .iter()
-            .filter(|(_, t)| t.id.is_none() && self.home(&t.path) == home)
-            .map(|(no, _)| *no)
-            .collect();
-        if nameless.into_iter().any(|no| self.begins_like(no, &head)) {
+        if self.nameless_at(&home).into_iter().any(|no| self.begins_like(no, &head)) {
             // An open file of which nothing was given yet holds the same: it comes first.
             self.look_again_soon(now);
             return Adopted::Later;
         }
-        let (head, taken) = (head.as_slice(), self.taken());
+        let head = head.as_slice();
         let likely: Vec<u64> =
             self.tails.iter().filter(|(_, t)| t.may_be_held_by(one, head)).map(|(no, _)| *no).collect();
+        let taken = if likely.is_empty() { BTreeSet::new() } else { self.taken() };
         for no in likely {
             let Some(tail) = self.tails.get_mut(&no) else { continue };
             if tail.source.is_some() {
@@ -480,8 +476,12 @@ impl Tails {
         let Candidate { inode, size, .. } = *one;
         let wait = self.options.rotate_wait;
         let home = self.home(&one.path);
+        if home == one.path {
+            self.suspects.remove(&inode);
+            return false;
+        }
         let is_original = |tail: &Tail| tail.rotated.is_none() && tail.source.is_some() && tail.path == home;
-        let original = self.tails.values_mut().find(|tail| is_original(tail) && tail.path != one.path);
+        let original = self.tails.values_mut().find(|tail| is_original(tail));
         // Of an original that was truncated a moment ago, after it was looked at, it is what the next look will miss.
         let is_same = original.is_some_and(|tail| holds_the_same(tail, &one.path, size) || began_anew(tail));
         let suspect = self.suspects.entry(inode).or_insert(Suspect { size, since: now });

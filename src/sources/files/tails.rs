@@ -1,5 +1,6 @@
 //! The files of one unit: what is followed, what is stored of it, and what is to be read next.
 
+use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -16,6 +17,8 @@ use super::split::Splitter;
 use super::tail::{Generations, Tail};
 use crate::messages::log_file::LogFile;
 
+/// Paths that are remembered beside those of lives.
+const PATHS_SPARE: usize = 1000;
 /// Whoever asks for batches looks sooner than this after a look is due.
 const NEGLECTED: Duration = Duration::from_millis(100);
 
@@ -24,6 +27,15 @@ const NEGLECTED: Duration = Duration::from_millis(100);
 pub(super) struct Suspect {
     pub size: u64,
     pub since: Instant,
+}
+
+/// Lives of which nothing was given yet, by what their paths stand for. Those that were met since are added when it is
+/// asked: ten thousand new files do not each look at all the others.
+#[derive(Debug, Default)]
+struct Nameless {
+    by_home: HashMap<PathBuf, Vec<u64>>,
+    /// Lives from this number on are not in it yet.
+    from: u64,
 }
 
 /// The files of one unit.
@@ -45,6 +57,10 @@ pub struct Tails {
     pub(super) generations: Generations,
     /// Followed paths and what stands there.
     pub(super) by_path: HashMap<PathBuf, u64>,
+    /// What paths stand for, as it was told before; none where that is themselves. It follows from the patterns alone, and
+    /// is asked for every life at every look.
+    homes: RefCell<HashMap<PathBuf, Option<PathBuf>>>,
+    nameless: Nameless,
     /// Lives whose record changed without a line.
     pub(super) changed: BTreeSet<u64>,
     /// The files of the very first look have their places stored: whatever appears now is read from its beginning.
@@ -100,6 +116,8 @@ impl Tails {
             queue: VecDeque::new(),
             generations: Generations::new(),
             by_path: HashMap::new(),
+            homes: RefCell::default(),
+            nameless: Nameless::default(),
             changed: BTreeSet::new(),
             begun: false,
             first: None,
@@ -131,6 +149,7 @@ impl Tails {
         self.changed.clear();
         self.forgettable.clear();
         (self.begun, self.begun_told) = (begun, begun);
+        self.forget_nameless();
         let mut records: HashMap<_, _> = records.into_iter().map(|record| (record.id.clone(), record)).collect();
         self.generations.clear();
         for id in records.keys() {
@@ -286,8 +305,35 @@ impl Tails {
 
     /// The followed path that a path stands for: itself, or what it was called before it was rotated.
     pub(super) fn home(&self, path: &Path) -> PathBuf {
+        let mut homes = self.homes.borrow_mut();
+        if let Some(home) = homes.get(path) {
+            return home.as_deref().unwrap_or(path).to_owned();
+        }
         let is_home = |home: &Path| self.paths.matches(home) && !self.is_another(home, path);
-        home_of(path, is_home).unwrap_or_else(|| path.to_owned())
+        let home = home_of(path, is_home);
+        // Paths come and go with rotation.
+        if homes.len() >= 2 * (self.tails.len() + PATHS_SPARE) {
+            homes.clear();
+        }
+        homes.insert(path.to_owned(), home.clone());
+        home.unwrap_or_else(|| path.to_owned())
+    }
+
+    /// Lives of which nothing was given yet, and whose path stands for this one.
+    pub(super) fn nameless_at(&mut self, home: &Path) -> Vec<u64> {
+        let mut nameless = std::mem::take(&mut self.nameless);
+        for (no, tail) in self.tails.range(nameless.from..).filter(|(_, tail)| tail.id.is_none()) {
+            nameless.by_home.entry(self.home(&tail.path)).or_default().push(*no);
+        }
+        nameless.from = self.next_no;
+        self.nameless = nameless;
+        let still = |no: &u64| self.tails.get(no).is_some_and(|tail| tail.id.is_none());
+        self.nameless.by_home.get(home).into_iter().flatten().copied().filter(still).collect()
+    }
+
+    /// Lives have other paths, or other names, than a moment ago.
+    pub(super) fn forget_nameless(&mut self) {
+        self.nameless = Nameless::default();
     }
 
     /// Whether a path that rotation may have given is more likely a followed file of its own, since the patterns name it.
