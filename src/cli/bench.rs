@@ -14,19 +14,21 @@
 //! | `server` | a private redis-server in a temporary folder |
 //! | `usage` | CPU seconds and memory |
 //! | `stats` | medians and ranges |
-//! | `table` | the figures of mailboxes, their ratios, and how they are printed |
+//! | `follow` | a node, timed until it has brought everything to where it belongs |
+//! | `report` | figures, their ratios to limits, and how they are printed |
 
 mod blocks;
 mod child;
+mod follow;
 mod logs;
 mod mailbox;
 mod node;
 mod place;
+mod report;
 mod rerun;
 mod server;
 mod stats;
 mod sync;
-mod table;
 mod usage;
 pub(super) mod wire;
 
@@ -52,7 +54,9 @@ pub enum Bench {
     Blocks(blocks::BlocksArgs),
     /// Log lines from a file into a stream, each exactly once; beside the thinnest client that appends the same lines
     #[command(
-        after_help = "Examples:\n  gapless bench logs\n  gapless bench logs --file /var/log/app.log --runs 5 --json\n\n\
+        after_help = "Examples:\n  gapless bench logs\n  gapless bench logs --file /var/log/app.log --runs 5 --json\n  \
+        gapless bench logs --measure latency --files 1000 --rate 100000\n  \
+        gapless bench logs --measure idle --files 10000\n\n\
         Each entry of the stream is compared with the file, and so is what a subscriber hears. Starts\n\
         Redis servers of its own in temporary folders: redis-server must be installed."
     )]
@@ -66,21 +70,13 @@ pub enum Bench {
     Sync(sync::SyncArgs),
 }
 
-/// Figures, ready to be printed.
-trait Measured {
-    /// For programs.
-    fn to_json(&self) -> serde_json::Value;
-    /// For people.
-    fn to_text(&self) -> String;
-}
-
 /// Measures and prints; `json` prints one object instead of tables.
 pub fn run(what: Bench, json: bool) -> Exit {
-    let measured: anyhow::Result<Box<dyn Measured>> = match what {
-        Bench::Mailbox(args) => mailbox::run(&args).map(|report| Box::new(report) as _),
-        Bench::Sync(args) => sync::run(&args).map(|report| Box::new(report) as _),
-        Bench::Blocks(args) => blocks::run(&args).map(|report| Box::new(report) as _),
-        Bench::Logs(args) => logs::run(&args).map(|report| Box::new(report) as _),
+    let measured = match what {
+        Bench::Mailbox(args) => mailbox::run(&args),
+        Bench::Sync(args) => sync::run(&args),
+        Bench::Blocks(args) => blocks::run(&args),
+        Bench::Logs(args) => logs::run(&args),
     };
     match measured {
         Ok(report) if json => output::json(&report.to_json(), Exit::good()),

@@ -184,12 +184,14 @@ fn a_small_measurement_of_blocks() {
 fn a_small_measurement_of_lines() {
     let workspace = Workspace::new("");
     let folder = workspace.path().display().to_string();
-    let arguments = ["--lines", "2000", "--runs", "1", "--seconds", "1", "--rate", "100", "--dir", &folder, "--json"];
-    let report = workspace.run(&[&["bench", "logs"][..], &arguments].concat());
+    let arguments = "bench logs --measure throughput,latency,idle --lines 2000 --runs 1 --aof everysec --seconds 1";
+    let arguments: Vec<&str> = arguments.split(' ').chain(["--rate", "100", "--files", "30", "--json"]).collect();
+    let report = workspace.run(&[&arguments[..], &["--dir", &folder]].concat());
     assert_eq!((report.code, report.err.as_str()), (0, ""), "{report:?}");
     let report = report.json();
-    assert_eq!(names(&report), ["conditions", "latency", "rows"]);
-    assert_eq!(names(&report["conditions"]), ["build", "bytes", "cpus", "lines", "rate", "redis", "runs"]);
+    assert_eq!(names(&report), ["conditions", "idle", "latency", "rows"]);
+    let conditions = ["build", "bytes", "cpus", "files", "lines", "rate", "redis", "runs", "seconds"];
+    assert_eq!(names(&report["conditions"]), conditions);
     assert_eq!((&report["conditions"]["lines"], &report["conditions"]["bytes"]), (&2000.into(), &(2000 * 142).into()));
     let fields = [
         "aof",
@@ -207,8 +209,25 @@ fn a_small_measurement_of_lines() {
     assert!(rows.len() == 4 && rows.iter().all(|row| names(row) == fields), "{report}");
     assert!(rows.iter().all(|row| row["per_second"].as_f64().is_some_and(|rate| rate > 0.0)), "{report}");
     let latency = report["latency"].as_array().expect("rows");
-    let fields = ["aof", "longest_ms", "p50_ms", "p99_ms", "what"];
+    let fields = [
+        "aof",
+        "longest_ms",
+        "max",
+        "min",
+        "own_cpu",
+        "p50_ms",
+        "p99_ms",
+        "peak_kib",
+        "per_second",
+        "redis_cpu",
+        "what",
+    ];
     assert!(latency.len() == 2 && latency.iter().all(|row| names(row) == fields), "{report}");
+    assert_eq!(latency[1]["what"], "30 files that are followed");
+    let idle = report["idle"].as_array().expect("rows");
+    let fields = ["aof", "own_cpu", "peak_kib", "redis_cpu", "requests_per_second", "what"];
+    assert!(idle.len() == 2 && idle.iter().all(|row| names(row) == fields), "{report}");
+    assert!(idle.iter().all(|row| row["peak_kib"].as_f64().is_some_and(|peak| peak > 1000.0)), "{report}");
     let left = std::fs::read_dir(workspace.path()).expect("the folder").filter_map(Result::ok);
     let left: Vec<_> = left.filter(|entry| entry.file_name().to_string_lossy().starts_with("gapless-bench")).collect();
     assert!(left.is_empty(), "its folder is removed: {left:?}");
@@ -232,7 +251,7 @@ fn a_small_measurement_of_streams() {
     assert_eq!((report.code, report.err.as_str()), (0, ""), "{report:?}");
     let report = report.json();
     assert_eq!(names(&report), ["conditions", "rows"]);
-    assert_eq!(names(&report["conditions"]), ["build", "bytes", "cpus", "entries", "redis", "runs"]);
+    assert_eq!(names(&report["conditions"]), ["build", "bytes", "cpus", "entries", "evidence", "redis", "runs"]);
     let fields = [
         "aof",
         "cpu_seconds_per_million",

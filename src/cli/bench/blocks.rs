@@ -3,25 +3,25 @@
 //! | file | what it does |
 //! |---|---|
 //! | `limits` | the thinnest client of the chain's node, and of the disk |
-//! | `follow` | a real node, from when it holds nothing yet to its last block |
-//! | `report` | the table |
+//! | `held` | a real node, from when it holds nothing yet to its last block |
 
-mod follow;
+mod held;
 mod limits;
-mod report;
 
 use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 use clap::Args;
+use serde_json::json;
 
 use super::child::Child;
 use super::node::on_a_runtime;
 use super::place::Place;
+use super::report::{Column, Group, Report, Table};
 use super::server::{Durability, Server};
-use follow::{Follow, Part};
+use super::usage::Figure;
+use held::{Held, Part};
 use limits::Blocks;
-use report::{Conditions, Report, Row};
 
 /// Heights in one request, as a node is configured by default.
 const BATCH: u64 = 20;
@@ -49,40 +49,47 @@ pub struct BlocksArgs {
     dir: PathBuf,
 }
 
+/// What every row shows.
+const COLUMNS: [Column; 4] = [
+    Column::rate("blocks/s"),
+    Column::new("of_limit", "of limit"),
+    Column::new("cpu_seconds_per_1000", "CPU s / 1,000").digits(3),
+    Column::peak("peak_kib"),
+];
+
 /// Runs all rounds.
 pub fn run(args: &BlocksArgs) -> Result<Report> {
     let place = Place::new(&args.dir)?;
-    let mut report = Report::new(Conditions {
-        blocks: args.blocks,
-        bytes: args.bytes,
-        runs: args.runs,
-        cpus: std::thread::available_parallelism().map_or(1, |n| n.get() as u64),
-        redis: Server::start(Durability::Nothing)?.info("redis_version")?,
-        build: if cfg!(debug_assertions) { "debug" } else { "release" },
-    });
+    let of = format!("{} blocks of about {} B, append-only file everysec", args.blocks, args.bytes);
+    let conditions = json!({ "blocks": args.blocks, "bytes": args.bytes });
+    let mut report = Report::new(&of, args.runs, conditions, vec![Table::new("rows", "", &COLUMNS)])?;
     for n in 0..args.runs {
-        round(args, &place.folder(&format!("round-{n}"))?, &mut report)?;
+        round(args, &place.folder(&format!("round-{n}"))?, report.table("rows")?)?;
     }
     Ok(report)
 }
 
-fn round(args: &BlocksArgs, folder: &Path, report: &mut Report) -> Result<()> {
+fn round(args: &BlocksArgs, folder: &Path, table: &mut Table) -> Result<()> {
     let head = args.blocks + WINDOW;
     let (mut chain, url) = Child::chain(folder, head, args.bytes)?;
+    let mut add = |limit: &str, of: Figure, what: &str, figure: Figure| {
+        let values = vec![figure.rate(), figure.rate() / of.rate(), figure.cpu_for(1e3), figure.peak_kib as f64];
+        table.add(Group::new(format!("of the limit: {limit}"), "limit", json!(limit)), what, values);
+    };
     let fetch = on_a_runtime(limits::fetch(&url, args.blocks))?;
-    report.add(Row::Fetch, fetch, fetch);
+    add("fetch", fetch, "limit: fetched in batches of 20, forgotten", fetch);
     let blocks = Blocks { count: args.blocks.min(DISK_BLOCKS_MAX), bytes: args.bytes };
     let disk = on_a_runtime(limits::files(folder.join("limit"), blocks))?;
-    report.add(Row::Files, disk, disk);
+    add("files", disk, "limit: a file each, synced", disk);
     for batch in [BATCH, 200] {
         let stored = on_a_runtime(limits::store(folder.join(format!("store-{batch}")), blocks, batch))?;
-        report.add(Row::Store(batch), stored, disk);
+        add("files", disk, &format!("store: {batch} a call, digests"), stored);
     }
-    for (row, part) in [(Row::Head, Part::Head), (Row::Past(1), Part::Past)] {
+    for (what, part) in [("head: one collector", Part::Head), ("past: one node, 4 slots", Part::Past)] {
         // The append-only file is on, as it is by default.
         let server = Server::start(Durability::EverySecond)?;
-        let follow = Follow { server: &server, chain: &url, folder, part, head, window: WINDOW };
-        report.add(row, follow.measure()?, fetch);
+        let node = Held { server: &server, chain: &url, folder, part, head, window: WINDOW };
+        add("fetch", fetch, what, node.measure()?);
     }
     chain.check()
 }

@@ -9,7 +9,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow, bail};
-use clap::ValueEnum;
+use clap::{Args, ValueEnum};
 
 use super::wire::{Reply, Wire};
 use crate::ids::RandomId;
@@ -43,7 +43,7 @@ impl Durability {
 
 /// What may be asked for.
 #[derive(Debug, Clone, Copy, ValueEnum)]
-pub enum Aof {
+enum Aof {
     /// Synced once a second
     Everysec,
     /// None
@@ -52,14 +52,26 @@ pub enum Aof {
     Both,
 }
 
-impl Aof {
-    /// One after the other.
-    pub fn durabilities(self) -> &'static [Durability] {
-        match self {
+/// How often all is measured, and on which servers.
+#[derive(Debug, Args)]
+pub struct Rounds {
+    /// Rounds; medians are printed
+    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=100))]
+    pub runs: u32,
+    /// Append-only file of Redis: synced every second (the default of gapless), off, or one after the other
+    #[arg(long, value_enum, default_value_t = Aof::Both)]
+    aof: Aof,
+}
+
+impl Rounds {
+    /// What is to be measured on, one after the other.
+    pub fn turns(&self) -> impl Iterator<Item = Durability> {
+        let round: &[Durability] = match self.aof {
             Aof::Everysec => &[Durability::EverySecond],
             Aof::Off => &[Durability::Nothing],
             Aof::Both => &[Durability::EverySecond, Durability::Nothing],
-        }
+        };
+        (0..self.runs).flat_map(move |_| round.iter().copied())
     }
 }
 

@@ -3,20 +3,20 @@
 //! | file | what it does |
 //! |---|---|
 //! | `limits` | the thinnest clients that copy streams, by position and through a group |
-//! | `follow` | a real node, from its first entry on the target to the last; and whether both ends are the same then |
-//! | `report` | the table |
+//! | `copied` | a real node, from its first entry on the target to the last; and whether both ends are the same then |
 
-mod follow;
+mod copied;
 mod limits;
-mod report;
 
 use anyhow::Result;
 use clap::Args;
+use serde_json::json;
 
-use super::server::{Aof, Durability, Server};
+use super::report::{Column, Group, Report, Table};
+use super::server::{Durability, Rounds, Server};
+use super::usage::Figure;
 use super::wire;
-use follow::Follow;
-use report::{Conditions, Figure, Report, Row};
+use copied::Copied;
 
 /// What may be chosen.
 #[derive(Debug, Args)]
@@ -30,12 +30,8 @@ pub struct SyncArgs {
     /// Streams that the entries are spread over, one measurement for each number
     #[arg(long, default_value = "1,16", value_delimiter = ',', value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1000))]
     streams: Vec<u32>,
-    /// Rounds; medians are printed
-    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=100))]
-    runs: u32,
-    /// Append-only file of both Redis servers: synced every second (the default of gapless), off, or one after the other
-    #[arg(long, value_enum, default_value_t = Aof::Both)]
-    aof: Aof,
+    #[command(flatten)]
+    rounds: Rounds,
     /// The node keeps a chain of evidence, a link for each batch
     #[arg(long)]
     evidence: bool,
@@ -55,55 +51,55 @@ fn key(stream: u32) -> String {
     format!("bench:{stream}")
 }
 
+/// What every row shows.
+const COLUMNS: [Column; 5] = [
+    Column::rate("entries/s"),
+    Column::new("of_limit_tail", "of tail"),
+    Column::new("of_limit_group", "of group"),
+    Column::new("cpu_seconds_per_million", "CPU s / M"),
+    Column::peak("peak_kib"),
+];
+
 /// Runs all rounds.
 pub fn run(args: &SyncArgs) -> Result<Report> {
-    let mut report = Report::new(Conditions {
-        entries: args.entries,
-        bytes: args.bytes,
-        runs: args.runs,
-        cpus: std::thread::available_parallelism().map_or(1, |n| n.get() as u64),
-        redis: Server::start(Durability::Nothing)?.info("redis_version")?,
-        build: if cfg!(debug_assertions) { "debug" } else { "release" },
-        evidence: args.evidence,
-    });
-    for _ in 0..args.runs {
-        for durability in args.aof.durabilities() {
-            for streams in &args.streams {
-                round(args, *durability, *streams, &mut report)?;
-            }
+    let of = format!("{} entries of {} B, every one compared", args.entries, args.bytes);
+    let conditions = json!({ "entries": args.entries, "bytes": args.bytes, "evidence": args.evidence });
+    let mut report = Report::new(&of, args.rounds.runs, conditions, vec![Table::new("rows", "", &COLUMNS)])?;
+    for durability in args.rounds.turns() {
+        for streams in &args.streams {
+            round(args, durability, *streams, report.table("rows")?)?;
         }
     }
     Ok(report)
 }
 
 /// Both limits, then both ways of a node; one source, a fresh target for each.
-fn round(args: &SyncArgs, durability: Durability, streams: u32, report: &mut Report) -> Result<()> {
+fn round(args: &SyncArgs, durability: Durability, streams: u32, table: &mut Table) -> Result<()> {
     let source = Server::start(durability)?;
     fill(args, &source, streams)?;
     let mut limits = Vec::new();
     for way in [Way::Tail, Way::Group] {
         let target = Server::start(durability)?;
         let seconds = limits::copy(&source, &target, streams, way)?;
-        follow::compare(&source, &target, streams, args.entries)?;
-        limits.push(Figure { entries: args.entries, seconds, ..Figure::default() });
+        copied::compare(&source, &target, streams, args.entries)?;
+        limits.push(Figure { count: args.entries, seconds, ..Figure::default() });
     }
-    let of = [limits[0], limits[1]];
-    for (way, figure) in [Way::Tail, Way::Group].into_iter().zip(&limits) {
-        report.add(durability, streams, Row::Limit(way), *figure, of);
-    }
-    for way in [Way::Tail, Way::Group] {
+    let rates: Vec<f64> = limits.iter().map(|limit| limit.rate()).collect();
+    let mut add = |what: &str, figure: Figure| {
+        let heading = if streams == 1 { "1 stream".to_owned() } else { format!("{streams} streams") };
+        let mut values = vec![figure.rate()];
+        values.extend(rates.iter().map(|limit| figure.rate() / limit));
+        values.extend([figure.cpu_for(1e6), figure.peak_kib as f64]);
+        table.add(Group::of(durability).and(&heading, "streams", json!(streams)), what, values);
+    };
+    add("limit: XREAD, XADD by 1000", limits[0]);
+    add("limit: XREADGROUP, XADD, XACK by 1000", limits[1]);
+    for (way, what) in [(Way::Tail, "node: mode = \"tail\""), (Way::Group, "node: mode = \"group\"")] {
         let (target, own) = (Server::start(durability)?, Server::start(Durability::EverySecond)?);
-        let follow = Follow {
-            source: &source,
-            target: &target,
-            own: &own,
-            streams,
-            entries: args.entries,
-            way,
-            evidence: args.evidence,
-        };
-        report.add(durability, streams, Row::Node(way), follow.measure()?, of);
-        follow::compare(&source, &target, streams, args.entries)?;
+        let (entries, evidence) = (args.entries, args.evidence);
+        let node = Copied { source: &source, target: &target, own: &own, streams, entries, way, evidence };
+        add(what, node.measure()?);
+        copied::compare(&source, &target, streams, args.entries)?;
     }
     Ok(())
 }

@@ -27,6 +27,38 @@ pub struct Spent {
     pub peak_kib: u64,
 }
 
+/// How many of something, in which time and at what cost. What was not measured is 0.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Figure {
+    /// How many.
+    pub count: u64,
+    /// Seconds that they took.
+    pub seconds: f64,
+    /// CPU seconds of the node, or of the thin client.
+    pub cpu: f64,
+    /// CPU seconds of Redis.
+    pub redis_cpu: f64,
+    /// The most memory of the node, KiB.
+    pub peak_kib: u64,
+}
+
+impl Figure {
+    /// How many a second.
+    pub fn rate(self) -> f64 {
+        self.count as f64 / self.seconds
+    }
+
+    /// CPU seconds of the node or client for so many.
+    pub fn cpu_for(self, count: f64) -> f64 {
+        self.cpu * count / self.count as f64
+    }
+
+    /// CPU seconds of Redis for so many.
+    pub fn redis_cpu_for(self, count: f64) -> f64 {
+        self.redis_cpu * count / self.count as f64
+    }
+}
+
 /// Runs beside a piece of work.
 pub struct Meter {
     started: Instant,

@@ -8,7 +8,7 @@ use std::time::Instant;
 use anyhow::{Context, Result, ensure};
 use futures_util::stream::{self, StreamExt, TryStreamExt};
 
-use super::report::Figure;
+use super::super::usage::Figure;
 use super::{BATCH, REQUESTS};
 use crate::ids::RandomId;
 use crate::messages::block::Block;
@@ -45,7 +45,7 @@ pub(super) async fn fetch(url: &str, blocks: u64) -> Result<Figure> {
     .try_fold(0, |sum, bytes| async move { Ok(sum + bytes) })
     .await?;
     ensure!(bytes as u64 > blocks * 1000, "the simulated chain sent only {bytes} bytes");
-    Ok(Figure { blocks, seconds: started.elapsed().as_secs_f64(), ..Figure::default() })
+    Ok(Figure { count: blocks, seconds: started.elapsed().as_secs_f64(), ..Figure::default() })
 }
 
 fn batch(range: HeightRange) -> String {
@@ -64,7 +64,7 @@ pub(super) async fn files(folder: PathBuf, blocks: Blocks) -> Result<Figure> {
         let writers: Vec<_> = (0..WRITERS).map(|writer| scope.spawn(move || write(writer))).collect();
         writers.into_iter().try_for_each(|writer| writer.join().map_err(|_| anyhow::anyhow!("a writer panicked"))?)
     })?;
-    Ok(Figure { blocks: (share * WRITERS) as u64, seconds: started.elapsed().as_secs_f64(), ..Figure::default() })
+    Ok(Figure { count: (share * WRITERS) as u64, seconds: started.elapsed().as_secs_f64(), ..Figure::default() })
 }
 
 fn write_files(folder: &Path, names: std::ops::Range<usize>, body: &[u8]) -> Result<()> {
@@ -92,5 +92,5 @@ pub(super) async fn store(folder: PathBuf, blocks: Blocks, batch: u64) -> Result
         seconds += started.elapsed().as_secs_f64();
         ensure!(stored.len() as u64 == range.count(), "{} of {} blocks were stored", stored.len(), range.count());
     }
-    Ok(Figure { blocks: blocks.count, seconds, ..Figure::default() })
+    Ok(Figure { count: blocks.count, seconds, ..Figure::default() })
 }

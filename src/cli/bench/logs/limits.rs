@@ -9,8 +9,8 @@ use anyhow::{Result, bail, ensure};
 
 use super::super::server::Server;
 use super::super::usage;
+use super::super::usage::Figure;
 use super::corpus::Corpus;
-use super::report::Figure;
 use crate::messages::level::level_of;
 
 /// Entries of one write.
@@ -55,7 +55,7 @@ pub fn append(server: &Server, corpus: &Corpus, fields: Fields) -> Result<Figure
     }
     let seconds = started.elapsed().as_secs_f64();
     let (own, redis) = (usage::own_cpu_seconds() - own, server.cpu_seconds()? - redis);
-    Ok(Figure { lines: sent, seconds, cpu: own, redis_cpu: redis, peak_kib: 0 })
+    Ok(Figure { count: sent, seconds, cpu: own, redis_cpu: redis, peak_kib: 0 })
 }
 
 fn write_append(out: &mut Vec<u8>, fields: Fields, offset: u64, line: &[u8]) -> io::Result<()> {

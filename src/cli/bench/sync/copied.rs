@@ -1,24 +1,19 @@
-//! Follow: a real node in a process of its own, timed from its first entry on the target to the last.
-
-use std::time::{Duration, Instant};
+//! Copied: a real node in a process of its own, timed from its first entry on the target to the last.
 
 use anyhow::{Result, bail, ensure};
 
 use super::super::child::Child;
+use super::super::follow::follow;
 use super::super::server::Server;
+use super::super::usage::Figure;
 use super::super::wire::{Reply, Wire};
-use super::report::Figure;
 use super::{Way, key};
 
-/// The longest that a node may take; far more than any machine needs.
-const FOLLOW_MAX: Duration = Duration::from_secs(600);
-/// Between two looks at how far it is; the error of a time.
-const LOOK_EVERY: Duration = Duration::from_millis(5);
 /// Entries of one page of the comparison.
 const PAGE: &str = "1000";
 
 /// One node, two ends, and the Redis that the node keeps its state in.
-pub(super) struct Follow<'a> {
+pub(super) struct Copied<'a> {
     pub source: &'a Server,
     pub target: &'a Server,
     pub own: &'a Server,
@@ -28,34 +23,12 @@ pub(super) struct Follow<'a> {
     pub evidence: bool,
 }
 
-impl Follow<'_> {
-    /// Runs the node until the target has everything. The first look that shows entries starts the clock, and those are
-    /// not counted.
+impl Copied<'_> {
+    /// Runs the node until the target has everything.
     pub fn measure(&self) -> Result<Figure> {
         let mut node = Child::node(self.own.folder(), "node", &self.configuration(), &[])?;
         let mut wire = self.target.wire()?;
-        let begun = Instant::now();
-        let mut from = (begun, 0, node.used());
-        loop {
-            let copied = self.copied(&mut wire)?;
-            let now = Instant::now();
-            if copied == 0 || (from.1 == 0 && copied < self.entries) {
-                from = (now, copied, node.used());
-            }
-            ensure!(copied <= self.entries, "{copied} of {} entries are on the target", self.entries);
-            if copied == self.entries {
-                let (end, (at, before, used)) = (node.used(), from);
-                return Ok(Figure {
-                    entries: copied - before,
-                    seconds: now.duration_since(at).as_secs_f64(),
-                    cpu: end.cpu - used.cpu,
-                    peak_kib: end.peak_kib,
-                });
-            }
-            node.check()?;
-            ensure!(begun.elapsed() < FOLLOW_MAX, "only {copied} of {} entries in {FOLLOW_MAX:?}", self.entries);
-            std::thread::park_timeout(LOOK_EVERY);
-        }
+        follow(&mut node, self.entries, || self.copied(&mut wire))
     }
 
     fn configuration(&self) -> String {
