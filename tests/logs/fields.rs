@@ -58,6 +58,11 @@ impl Field {
         oracle::count(&self.writer.lives, LIMIT) as u64
     }
 
+    /// Whether it may be rotated: what was never seen under its followed name is nobody's.
+    pub fn is_known(&self) -> bool {
+        self.is_known
+    }
+
     /// One thing that the logger does; `is_read` says whether all that it wrote is in the stream for good.
     pub fn step(&mut self, rng: &mut StdRng, is_read: bool) {
         self.is_known |= is_read && self.want() > 0;
@@ -90,6 +95,15 @@ impl Field {
         self.writer.append(2, false);
     }
 
+    /// Writes down what it wrote and when: each life, and what the logger did.
+    pub fn keep(&self, folder: &Path) {
+        std::fs::create_dir_all(folder).expect("a folder");
+        for (n, life) in self.writer.lives.iter().enumerate() {
+            std::fs::write(folder.join(format!("life-{n}")), life).expect("written");
+        }
+        std::fs::write(folder.join("story.txt"), self.writer.story.join("\n")).expect("written");
+    }
+
     /// Waits until all of it is there, and judges it.
     pub async fn faults(&self, redis: &RedisServer) -> Vec<String> {
         let mut connection = redis.connection();
@@ -118,7 +132,7 @@ pub fn node(folder: &Path, name: &str, host: &str, url: &str, prefix: &str, sect
         "[redis]\nurl = \"{url}\"\nprefix = \"{prefix}\"\nconnect_timeout_ms = 300\ncommand_timeout_ms = 1000\n\
          lease_timeout_ms = 200\nreconnect_min_ms = 5\nreconnect_max_ms = 100\n\
          [node]\nhttp = \"\"\nhost = \"{host}\"\nlease_seconds = 1\nturn_grace_ms = 300\ndrain_seconds = 5\n\
-         state_dir = \"{}\"\n[log]\nformat = \"json\"\n\
+         state_dir = \"{}\"\n[log]\nformat = \"json\"\nlevel = \"info,gapless::sources::files=debug\"\n\
          [supervisor]\nbackoff_min_ms = 5\nbackoff_max_ms = 50\nrestarts_max = 1000\n{sections}",
         state.display()
     );

@@ -10,6 +10,8 @@ mod support;
 mod cases;
 #[cfg(any(debug_assertions, feature = "failpoints"))]
 mod deaths;
+#[cfg(any(debug_assertions, feature = "failpoints"))]
+mod dry;
 mod fields;
 #[cfg(any(debug_assertions, feature = "failpoints"))]
 mod matrix;

@@ -5,6 +5,7 @@ use std::collections::VecDeque;
 use std::fs::{self, File, OpenOptions};
 use std::io::Write;
 use std::path::{Path, PathBuf};
+use std::time::SystemTime;
 
 use flate2::Compression;
 use flate2::write::GzEncoder;
@@ -103,6 +104,10 @@ pub struct Writer {
     later: VecDeque<Step>,
     serial: u64,
     rotations: u64,
+    /// What it did, and when.
+    pub story: Vec<String>,
+    /// The time of day where a test turns the clock: files that change get it.
+    pub clock: Option<SystemTime>,
 }
 
 impl Writer {
@@ -119,6 +124,8 @@ impl Writer {
             later: VecDeque::new(),
             serial: 0,
             rotations: 0,
+            story: Vec::new(),
+            clock: None,
         }
     }
 
@@ -144,8 +151,10 @@ impl Writer {
         while !bytes.is_empty() {
             let some = if self.rng.random_ratio(1, 2) { bytes.len() } else { self.rng.random_range(1..=bytes.len()) };
             self.handle.write_all(&bytes[..some]).expect("written");
+            self.say(&format!("{some} bytes at {}", self.lives.last().map_or(0, Vec::len)));
             self.life().extend_from_slice(&bytes[..some]);
             bytes = &bytes[some..];
+            self.touch(None);
         }
     }
 
@@ -231,18 +240,40 @@ impl Writer {
         }
     }
 
+    /// A file changed, the followed one where no path is named: by the clock of the test, now.
+    fn touch(&self, path: Option<&Path>) {
+        let Some(now) = self.clock else { return };
+        match path {
+            None => self.handle.set_modified(now).expect("its time"),
+            Some(path) => {
+                let file = OpenOptions::new().append(true).open(path).expect("a file");
+                file.set_modified(now).expect("its time");
+            }
+        }
+    }
+
+    fn say(&mut self, words: &str) {
+        self.story.push(format!("{} life {}: {words}", now(), self.lives.len() - 1));
+    }
+
     fn perform(&mut self, step: Step) {
+        self.say(&format!("{step:?}"));
         let first = self.numbered(1);
         match step {
             Step::Shift => self.shift(),
             Step::Rename(to) => fs::rename(&self.path, to).expect("renamed"),
             Step::Create => {
                 self.handle = create(&self.path);
+                self.touch(None);
                 self.lives.push(Vec::new());
             }
-            Step::Copy => drop(fs::copy(&self.path, first).expect("copied")),
+            Step::Copy => {
+                fs::copy(&self.path, &first).expect("copied");
+                self.touch(Some(&first));
+            }
             Step::Truncate => {
                 self.handle.set_len(0).expect("truncated");
+                self.touch(None);
                 self.lives.push(Vec::new());
             }
             Step::Delete => fs::remove_file(&self.path).expect("deleted"),
@@ -283,12 +314,18 @@ impl Writer {
         let mut file = OpenOptions::new().create(true).append(true).open(&to).expect("a packed file");
         let have = usize::try_from(file.metadata().expect("its size").len()).expect("small");
         file.write_all(&bytes[have..upto]).expect("written");
+        self.touch(Some(&to));
         if !half {
             // As packers do, so that rotated files keep their order.
             file.set_modified(fs::metadata(from).and_then(|meta| meta.modified()).expect("its time")).expect("set");
             fs::remove_file(from).expect("deleted");
         }
     }
+}
+
+/// The time, as the nodes' logs have it.
+pub fn now() -> String {
+    jiff::Timestamp::now().to_string()
 }
 
 fn create(path: &Path) -> File {

@@ -106,6 +106,12 @@ impl RedisServer {
         self.folder.path()
     }
 
+    /// Leaves its folder, with the append-only file, where it is when the server is dropped.
+    pub fn keep(&mut self) -> &Path {
+        self.folder.disable_cleanup(true);
+        self.folder.path()
+    }
+
     /// Runs a command through a connection of its own, as an operator would.
     pub fn command(&self, args: &[&str]) -> redis::Value {
         let mut cmd = redis::cmd(args[0]);

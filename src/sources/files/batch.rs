@@ -93,6 +93,9 @@ impl Tails {
 
     /// Whether a life has to wait for the one before it.
     pub(super) fn waits(&self, no: u64, now: Instant) -> bool {
+        if self.tails.get(&no).is_some_and(|tail| tail.is_held_back) {
+            return true;
+        }
         let before = self.tails.get(&no).and_then(|tail| self.tails.get(&tail.after?));
         before.is_some_and(|before| !before.fault.rests(now) && (before.is_queued || before.may_get_a_name()))
     }

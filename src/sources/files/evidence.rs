@@ -1,7 +1,5 @@
 //! Whether a file is, or holds, what a life has given: by its ends, its first bytes and the bytes before the place.
 
-use std::path::Path;
-
 use super::cursor::Cursor;
 use super::siblings::{Candidate, Candidates};
 use super::source::Source;
@@ -31,9 +29,8 @@ pub(super) fn known_end(tail: &Tail, source: &mut Source, is_truncated: bool) ->
 }
 
 /// Whether a file, packed or not, holds the same as an open one, as far as their sizes and ends show.
-pub(super) fn holds_all_of(original: &mut Tail, path: &Path) -> bool {
+pub(super) fn holds_all_of(original: &mut Tail, copy: &mut Source) -> bool {
     let Some(source) = &mut original.source else { return false };
-    let Ok(mut copy) = Source::open(path) else { return false };
     let mut compare = || -> std::io::Result<bool> {
         let end = source.end()?;
         let from = end.saturating_sub(COMPARED_BYTES as u64);
@@ -48,25 +45,36 @@ pub(super) fn began_anew(tail: &mut Tail) -> bool {
     tail.cursor.offset > 0 && !tail.cursor.agrees_at_marker(source).unwrap_or(true)
 }
 
-/// Whether a file of this size holds the bytes of an open one, as far as its end shows.
-pub(super) fn holds_the_same(original: &mut Tail, path: &Path, size: u64) -> bool {
-    let Some(source) = &mut original.source else { return false };
+/// Whether one file holds all bytes of another, which has `size` of them, as far as its ends show.
+pub(super) fn holds_the_same(whole: &mut Source, part: &mut Source, size: u64) -> bool {
     let from = size.saturating_sub(COMPARED_BYTES as u64);
     let len = usize::try_from(size - from).unwrap_or(COMPARED_BYTES);
-    let mut copy = match Source::open(path) {
-        Ok(copy) if copy.packing().is_none() => copy,
-        _ => return false,
-    };
     let mut same = |offset: u64, len: usize| {
-        let (own, other) = (source.bytes(offset, len), copy.bytes(offset, len));
+        let (own, other) = (whole.bytes(offset, len), part.bytes(offset, len));
         own.ok().zip(other.ok()).is_some_and(|(own, other)| own == other && other.len() == len)
     };
     same(0, len) && same(from, len)
 }
 
+/// Whether all of a file, packed or not, stands at the beginning of an open one. One that holds nothing says nothing.
+pub(super) fn is_part_of(part: &mut Source, whole: &mut Tail) -> bool {
+    let Some(source) = &mut whole.source else { return false };
+    part.end().is_ok_and(|size| size > 0 && holds_the_same(source, part, size))
+}
+
+/// Times of change in records have no fractions.
+fn seconds(mtime: i128) -> i128 {
+    mtime.div_euclid(1_000_000_000)
+}
+
+/// Whether a file holds what was given of a life last, where it was given.
+pub(super) fn holds_its_place(tail: &Tail, source: &mut Source) -> bool {
+    Cursor::holds(source, tail.cursor.offset, tail.cursor.marker()).unwrap_or(false)
+}
+
 /// How near a candidate is: the file itself, its inode on another device, what rotation made of it, what stands under
-/// its name, anything.
-pub(super) fn rank(tail: &Tail, one: &Candidate) -> (u8, i128) {
+/// its name, anything. Of those that are equally near, what was changed after the life was seen last is nearer.
+pub(super) fn rank(tail: &Tail, one: &Candidate) -> (u8, bool, i128) {
     let near = match one {
         one if one.inode == tail.inode => 0,
         one if one.inode.1 == tail.inode.1 => 1,
@@ -74,13 +82,12 @@ pub(super) fn rank(tail: &Tail, one: &Candidate) -> (u8, i128) {
         one if one.path == tail.path => 3,
         _ => 4,
     };
-    (near, one.mtime)
+    (near, seconds(one.mtime) < seconds(tail.sure_mtime), one.mtime)
 }
 
 /// Whether a candidate can be what is looked for, before it is read: it was not changed last before the life was, its
 /// first bytes agree, and where nothing but its content speaks for it, more than one line of it is known.
 pub(super) fn may_hold(tail: &Tail, one: &Candidate, candidates: &mut Candidates) -> bool {
-    let seconds = |mtime: i128| mtime.div_euclid(1_000_000_000);
     let near = rank(tail, one).0;
     if near > 0 && seconds(one.mtime) + COPY_SECONDS < seconds(tail.sure_mtime) {
         return false;
@@ -90,12 +97,9 @@ pub(super) fn may_hold(tail: &Tail, one: &Candidate, candidates: &mut Candidates
 }
 
 impl Tail {
-    /// Whether a file that begins like this may hold what this life, which is over, has given.
+    /// Whether a file that begins like this may hold what this life has given.
     pub(super) fn may_be_held_by(&self, one: &Candidate, head: &[u8]) -> bool {
-        self.id.is_some()
-            && (self.source.is_none() || self.rotated.is_some())
-            && self.inode != one.inode
-            && self.cursor.fits_begin(head)
+        self.id.is_some() && self.inode != one.inode && self.cursor.fits_begin(head)
     }
 }
 

@@ -12,6 +12,8 @@ use std::path::{Path, PathBuf};
 
 use globset::{GlobBuilder, GlobMatcher, GlobSet, GlobSetBuilder};
 
+use super::meanwhile;
+
 /// Entries of folders that one look reads, at most: a pattern such as `/**` must not walk a whole machine for ever.
 pub const ENTRIES_MAX: usize = 200_000;
 
@@ -196,6 +198,7 @@ enum Kind {
 /// The names in a folder, sorted, and what each is itself.
 fn read_folder(folder: &Path, found: &mut Found) -> Vec<(OsString, Kind)> {
     found.folders.insert(folder.to_owned());
+    meanwhile::passes();
     let entries = match fs::read_dir(folder) {
         Ok(entries) => entries,
         Err(e) if e.kind() == io::ErrorKind::NotFound => return Vec::new(),
@@ -235,6 +238,7 @@ fn take(path: PathBuf, is_link: bool, exclude: &Globs, found: &mut Found) {
     if exclude.matches(&path) {
         return;
     }
+    meanwhile::passes();
     let meta = match fs::metadata(&path) {
         Ok(meta) => meta,
         // Gone since, or a link that points nowhere yet.

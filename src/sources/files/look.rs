@@ -10,6 +10,7 @@ use super::batch::Batch;
 use super::cursor::Cursor;
 use super::globs::{Found, Inode};
 use super::notice::Notice;
+use super::siblings::{Candidate, Candidates};
 use super::source::Source;
 use super::tail::Tail;
 use super::tails::Tails;
@@ -61,8 +62,8 @@ impl Tails {
         (self.scanned_at, self.scan_at) = (Some(now), Some(now + pause));
         let left = self.compare(&found, now);
         self.remember_paths(&found);
-        self.place(&found, left, now);
-        if self.first.is_none() {
+        let is_whole = self.place(&found, left, now);
+        if is_whole && self.first.is_none() {
             let starts = self.tails.iter().filter(|(_, tail)| tail.stored.is_none() && tail.begin.offset > 0);
             self.first = Some(starts.map(|(no, _)| *no).collect());
         }
@@ -224,7 +225,15 @@ impl Tails {
     }
 
     /// Opens a file that nobody knows, and follows it. `may_unpack`: it is a rotated file that is to be read whole.
-    pub(super) fn begin(&mut self, path: &Path, is_first: bool, may_unpack: bool, now: Instant) -> Option<u64> {
+    pub(super) fn begin(
+        &mut self,
+        one: &Candidate,
+        is_first: bool,
+        may_unpack: bool,
+        candidates: &mut Candidates,
+        now: Instant,
+    ) -> Option<u64> {
+        let path = one.path.as_path();
         if self.is_full() {
             self.beyond(path);
             return None;
@@ -232,7 +241,7 @@ impl Tails {
         if self.faults.get(path).is_some_and(|fault| fault.rests(now)) {
             return None;
         }
-        let opened = Source::open(path).and_then(|mut source| {
+        let opened = candidates.open(path, one.inode).and_then(|mut source| {
             let meta = source.meta()?;
             let is_late = is_first && source.packing().is_none() && self.starts_at_end(super::globs::mtime_of(&meta));
             let begin = if is_late { self.end_of(&mut source, meta.len())? } else { Cursor::beginning() };
@@ -246,10 +255,7 @@ impl Tails {
             Ok((source, begin)) => {
                 self.healed(path);
                 let mut tail = Tail::new(path.to_owned(), source, begin, now);
-                if tail.look_at_source(now).is_ok() {
-                    tail.is_sure();
-                }
-                tail.note_first_bytes();
+                tail.meet(now);
                 tail.is_dirty = tail.begin.offset > 0;
                 let offset = tail.begin.offset;
                 self.notices.add(Notice::Found { path: path.to_owned(), offset });
@@ -442,6 +448,7 @@ impl Tails {
 /// Whether a path surely does not lead to this file any more. One that cannot be asked says nothing.
 fn has_left(path: &Path, inode: Inode) -> bool {
     use std::os::unix::fs::MetadataExt;
+    super::meanwhile::passes();
     match fs::metadata(path) {
         Ok(meta) => (meta.dev(), meta.ino()) != inode,
         Err(error) => error.kind() == io::ErrorKind::NotFound,

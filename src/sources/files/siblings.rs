@@ -3,11 +3,13 @@
 use std::collections::HashMap;
 use std::ffi::{OsStr, OsString};
 use std::fs;
+use std::io;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::os::unix::fs::{DirEntryExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
 use super::globs::{ENTRIES_MAX, Globs, Inode, Seen, mtime_of};
+use super::meanwhile;
 use super::source::Source;
 use crate::messages::log_file::HEAD_BYTES_MAX;
 
@@ -99,12 +101,20 @@ fn mentions(rest: &[u8], extension: &[u8]) -> bool {
     memchr::memmem::find(rest, extension).is_some_and(|at| matches!(rest.get(at + extension.len()), None | Some(b'.')))
 }
 
+/// Readings of a folder until two in a row agree; one that is renamed in faster is looked at again later.
+const READINGS_MAX: usize = 6;
+
 /// Files that may hold the rest of others, looked at once within one look at the world.
+///
+/// A rotation may go on meanwhile. Nothing is decided on a picture that holds a file twice, or not at all, or under the
+/// name of another one: whoever begins lives asks [`Candidates::is_stale`] before each.
 #[derive(Debug, Default)]
 pub(super) struct Candidates {
-    folders: HashMap<PathBuf, Vec<Candidate>>,
-    elsewhere: Option<Vec<Candidate>>,
+    /// The last two readings of each folder.
+    folders: HashMap<PathBuf, [Vec<Candidate>; 2]>,
+    elsewhere: Option<[Vec<Candidate>; 2]>,
     heads: HashMap<Inode, Option<Vec<u8>>>,
+    is_stale: bool,
 }
 
 impl Candidates {
@@ -113,33 +123,90 @@ impl Candidates {
     pub(super) fn beside(&mut self, path: &Path, inodes: &[u64], rotated: &Globs) -> Vec<Candidate> {
         let Some(name) = path.file_name() else { return Vec::new() };
         let folder = path.parent().unwrap_or(Path::new("/"));
-        let elsewhere = self.elsewhere.get_or_insert_with(|| {
-            let found = rotated.find(&Globs::none());
-            found.files.iter().map(|(inode, seen)| candidate(*inode, seen, true)).collect()
-        });
-        let listed = self.folders.entry(folder.to_owned()).or_insert_with(|| list(folder));
-        let mut all: Vec<Candidate> = Vec::new();
-        for one in listed.iter().chain(elsewhere.iter()) {
-            let own_name = one.path.file_name().unwrap_or_default();
-            let is_like_it =
-                one.path != path && (is_rotated_name(name, own_name) || (one.is_rotated && own_name == name));
-            if (is_like_it || inodes.contains(&one.inode.1)) && !is_being_packed(&one.path, path) {
-                let mut one = one.clone();
-                one.is_rotated = is_like_it;
-                all.push(one);
-            }
-        }
+        let listed = self.folders.entry(folder.to_owned()).or_insert_with(|| [list(folder), list(folder)]);
+        let all = steady(listed, |one| chosen(one, path, name, inodes), || list(folder));
+        let elsewhere = self.elsewhere.get_or_insert_with(|| [find(rotated), find(rotated)]);
+        let more = steady(elsewhere, |one| chosen(one, path, name, inodes), || find(rotated));
+        self.is_stale |= all.is_none() || more.is_none();
+        let mut all = all.unwrap_or_default();
+        all.extend(more.unwrap_or_default());
         // Oldest first; of files that changed within one tick of the file system the names tell.
         all.sort_by_key(|one| (one.mtime, age_of(name, one.path.file_name().unwrap_or_default()), one.path.clone()));
         all.dedup_by(|a, b| a.inode == b.inode);
         all
     }
 
+    /// Takes note that this file is seen at a path.
+    pub(super) fn must_stand(&mut self, path: &Path, inode: Inode) {
+        let listed = path.parent().and_then(|folder| self.folders.get(folder));
+        let stands = listed.and_then(|[_, last]| last.iter().find(|one| one.path == path));
+        self.is_stale |= match stands {
+            Some(one) => one.inode != inode,
+            // A link is not listed as a file, nor is what a mount covers.
+            None => fs::metadata(path).map_or(true, |meta| (meta.dev(), meta.ino()) != inode),
+        };
+    }
+
+    /// Opens a file of the picture, if it still stands where it was seen.
+    pub(super) fn open(&mut self, path: &Path, inode: Inode) -> io::Result<Source> {
+        let opened = Source::open(path);
+        match &opened {
+            Ok(source) if source.inode != inode => self.is_stale = true,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => self.is_stale = true,
+            Ok(_) | Err(_) => return opened,
+        }
+        Err(io::Error::new(io::ErrorKind::NotFound, "it was renamed a moment ago"))
+    }
+
+    /// A file does not stand any more where it was seen: what was not found may be there.
+    pub(super) fn is_stale(&self) -> bool {
+        self.is_stale
+    }
+
     /// The first (unpacked) bytes of a file; none if it cannot be read now.
     pub(super) fn head(&mut self, one: &Candidate) -> Option<&[u8]> {
-        let read = || Source::open(&one.path).and_then(|mut source| source.bytes(0, HEAD_BYTES_MAX)).ok();
-        self.heads.entry(one.inode).or_insert_with(read).as_deref()
+        if !self.heads.contains_key(&one.inode) {
+            let opened = self.open(&one.path, one.inode);
+            let head = opened.and_then(|mut source| source.bytes(0, HEAD_BYTES_MAX)).ok();
+            self.heads.insert(one.inode, head);
+        }
+        self.heads.get(&one.inode)?.as_deref()
     }
+}
+
+/// What is chosen of two readings that agree on it; none if it changes with each reading.
+fn steady(
+    readings: &mut [Vec<Candidate>; 2],
+    chosen: impl Fn(&Candidate) -> Option<Candidate>,
+    read: impl Fn() -> Vec<Candidate>,
+) -> Option<Vec<Candidate>> {
+    for _ in 0..READINGS_MAX {
+        let names = |reading: &[Candidate]| {
+            let mut names: Vec<_> = reading.iter().filter_map(&chosen).map(|one| (one.path, one.inode)).collect();
+            names.sort();
+            names
+        };
+        if names(&readings[0]) == names(&readings[1]) {
+            return Some(readings[1].iter().filter_map(&chosen).collect());
+        }
+        readings.swap(0, 1);
+        readings[1] = read();
+    }
+    None
+}
+
+/// A file as a candidate, if it may hold what stood at `path`.
+fn chosen(one: &Candidate, path: &Path, name: &OsStr, inodes: &[u64]) -> Option<Candidate> {
+    let own_name = one.path.file_name().unwrap_or_default();
+    let is_like_it = one.path != path && (is_rotated_name(name, own_name) || (one.is_rotated && own_name == name));
+    let is_chosen = (is_like_it || inodes.contains(&one.inode.1)) && !is_being_packed(&one.path, path);
+    is_chosen.then(|| Candidate { is_rotated: is_like_it, ..one.clone() })
+}
+
+/// The files in the places for rotated files.
+fn find(rotated: &Globs) -> Vec<Candidate> {
+    let found = rotated.find(&Globs::none());
+    found.files.iter().map(|(inode, seen)| candidate(*inode, seen, true)).collect()
 }
 
 /// A file of a look at the world.
@@ -149,9 +216,11 @@ pub(super) fn candidate(inode: Inode, seen: &Seen, is_rotated: bool) -> Candidat
 
 /// The regular files of a folder. One that cannot be read has none.
 fn list(folder: &Path) -> Vec<Candidate> {
+    meanwhile::passes();
     let Ok(entries) = fs::read_dir(folder) else { return Vec::new() };
     let mut all = Vec::new();
     for entry in entries.flatten().take(ENTRIES_MAX) {
+        meanwhile::passes();
         let Ok(meta) = entry.metadata() else { continue };
         if meta.is_file() && entry.ino() == meta.ino() {
             let inode = (meta.dev(), meta.ino());

@@ -10,6 +10,7 @@ use rustix::buffer::spare_capacity;
 use rustix::fs::OFlags;
 
 use super::globs::Inode;
+use super::meanwhile;
 use super::packed::Unpacker;
 use crate::messages::log_file::Packing;
 
@@ -26,6 +27,7 @@ impl Source {
     /// Opens a regular file, and tells how it is packed from its first bytes. Never waits: a pipe is refused.
     pub(super) fn open(path: &Path) -> io::Result<Self> {
         let flags = i32::try_from(OFlags::NONBLOCK.bits()).unwrap_or_default();
+        meanwhile::passes();
         let file = OpenOptions::new().read(true).custom_flags(flags).open(path)?;
         let meta = file.metadata()?;
         if !meta.is_file() {
@@ -43,6 +45,7 @@ impl Source {
 
     /// What the file system says of the open file.
     pub(super) fn meta(&self) -> io::Result<Metadata> {
+        meanwhile::passes();
         self.file.metadata()
     }
 
@@ -81,6 +84,7 @@ pub(super) fn bytes_of(file: &File, offset: u64, len: usize) -> io::Result<Vec<u
     let mut bytes = Vec::with_capacity(len);
     while bytes.len() < len {
         let at = offset + bytes.len() as u64;
+        meanwhile::passes();
         match rustix::io::pread(file, spare_capacity(&mut bytes), at) {
             Ok(0) => break,
             Ok(_) => {}

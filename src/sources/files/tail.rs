@@ -76,6 +76,8 @@ pub(super) struct Tail {
     pub is_queued: bool,
     /// The life before it: its lines come first.
     pub after: Option<u64>,
+    /// What stood before it could not be seen yet: it has no turn until it was.
+    pub is_held_back: bool,
     /// Its file began anew in place: what is left of it may be in a copy.
     pub is_truncated: bool,
     /// Until when its bytes are looked for.
@@ -162,6 +164,7 @@ impl Tail {
             is_dirty: false,
             is_queued: false,
             after: None,
+            is_held_back: false,
             is_truncated: false,
             sought_until: None,
             rejected: Vec::new(),
@@ -222,12 +225,27 @@ impl Tail {
         Ok(agrees)
     }
 
-    /// Takes note of its first bytes, before anything of it is handed out.
+    /// Takes note of how it looks before anything of it is handed out: first of its bytes, then of its size. Were it the
+    /// other way round, it could be truncated in between, and the size would be that of another life.
+    pub(super) fn meet(&mut self, now: Instant) {
+        self.note_first_bytes();
+        // What cannot be asked for its size says so when it is read.
+        if self.look_at_source(now).is_ok() {
+            self.is_sure();
+        }
+    }
+
+    /// Takes note of its first bytes, while nothing of it is handed out.
     pub(super) fn note_first_bytes(&mut self) {
         if let Some(source) = self.source.as_mut().filter(|source| source.packing().is_none()) {
             // Where they cannot be read, nothing is known.
             self.first_bytes = source.bytes(0, FIRST_BYTES).unwrap_or_default();
         }
+    }
+
+    /// Its name, for the log.
+    pub(super) fn name_text(&self) -> String {
+        self.id.as_ref().map_or_else(|| format!("nameless {}", self.born_as), ToString::to_string)
     }
 
     /// Its bytes are looked for.
@@ -349,7 +367,8 @@ impl Tail {
             let mut is_all = data.len() < want;
             let is_new = self.id.is_none() && self.cursor.offset == 0 && packing.is_none();
             if is_new {
-                if !data.starts_with(&self.first_bytes[..self.first_bytes.len().min(want)]) {
+                let first = &self.first_bytes[..self.first_bytes.len().min(want)];
+                if self.size < self.sure_size || !data.starts_with(first) {
                     return Ok(Took::Restarted);
                 }
                 if self.keep_sure(&mut data) {
