@@ -82,6 +82,19 @@ fn found(done: &Done) -> Vec<(String, String)> {
     found.iter().map(|found| (text(&found["class"]), text(&found["id"]))).collect()
 }
 
+fn rename(workspace: &Workspace, from: &str, to: &str) {
+    #[expect(clippy::disallowed_methods, reason = "this is what rotation does")]
+    std::fs::rename(path(workspace, from), path(workspace, to)).expect("renamed");
+}
+
+fn pack(workspace: &Workspace, from: &str, to: &str) {
+    let packed = std::fs::File::create(path(workspace, to)).expect("a file");
+    let mut packed = flate2::write::GzEncoder::new(packed, flate2::Compression::default());
+    packed.write_all(&std::fs::read(path(workspace, from)).expect("bytes")).expect("packed");
+    packed.finish().expect("packed");
+    std::fs::remove_file(path(workspace, from)).expect("removed");
+}
+
 #[test]
 fn files_rotated_and_packed_and_running_nodes_have_no_fault() {
     let (redis, workspace, _node) = followed();
@@ -92,23 +105,39 @@ fn files_rotated_and_packed_and_running_nodes_have_no_fault() {
     assert_eq!((of("entries"), of("judged"), of("files"), of("faults")), (json!(6), json!(6), json!(2), json!(0)));
     assert_eq!((of("not_judged"), of("found")), (json!([]), json!([])));
 
-    #[expect(clippy::disallowed_methods, reason = "this is what rotation does")]
-    std::fs::rename(path(&workspace, "b.log"), path(&workspace, "b.log.1")).expect("renamed");
+    rename(&workspace, "b.log", "b.log.1");
     append(&workspace, "b.log", &["INFO next", ""]);
     wait_lines(&redis, 8);
     eventually(&workspace, "a finished file", &["logs", "status", "--all"], |status| {
         status["pipelines"][0]["files"].as_array().is_some_and(|f| f.iter().any(|f| f["state"] == "finished"))
     });
-    let packed = std::fs::File::create(path(&workspace, "b.log.2.gz")).expect("a file");
-    let mut packed = flate2::write::GzEncoder::new(packed, flate2::Compression::default());
-    packed.write_all(&std::fs::read(path(&workspace, "b.log.1")).expect("bytes")).expect("packed");
-    packed.finish().expect("packed");
-    std::fs::remove_file(path(&workspace, "b.log.1")).expect("removed");
+    pack(&workspace, "b.log.1", "b.log.2.gz");
     let text = workspace.run(&["logs", "verify"]);
     let words = "8 entries of 3 files: each line once, as it is in its file, in order\n";
     assert_eq!((text.code, text.out.as_str()), (0, words));
     let some = workspace.run(&["logs", "verify", "--file", "a.log"]);
     assert_eq!(some.out, "3 entries of 1 file: each line once, as it is in its file, in order\n");
+}
+
+#[test]
+fn a_file_that_is_renamed_again_and_packed_while_nobody_looks_is_found() {
+    let (_redis, workspace, _) = stopped();
+    rename(&workspace, "b.log", "b.log.1");
+    let mut node = workspace.started("a", &[]);
+    eventually(&workspace, "its rotated name", &["logs", "status", "--all"], |status| {
+        let files = status["pipelines"][0]["files"].as_array();
+        files
+            .is_some_and(|files| files.iter().any(|file| file["path"].as_str().is_some_and(|p| p.ends_with("b.log.1"))))
+    });
+    node.signal(Signal::TERM);
+    assert_eq!(node.wait(), 0);
+    pack(&workspace, "b.log.1", "b.log.3.gz");
+    let report = verify(&workspace, &[]).json();
+    assert_eq!(
+        [&report["judged"], &report["faults"], &report["not_judged"]],
+        [&json!(6), &json!(0), &json!([])],
+        "{report}"
+    );
 }
 
 /// A stopped world of six lines, and its entries.

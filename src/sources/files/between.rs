@@ -10,7 +10,7 @@ use super::cursor::Cursor;
 use super::globs::Seen;
 use super::notice::Notice;
 use super::place::Fresh;
-use super::siblings::{Candidate, Candidates};
+use super::siblings::{Candidate, Candidates, is_another};
 use super::tail::Tail;
 use super::tails::Tails;
 
@@ -50,7 +50,7 @@ impl Tails {
                 continue;
             }
             if !is_new
-                || self.is_another(path, &one.path)
+                || is_another(path, &one.path, &self.paths)
                 || self.left_alone.get(&one.inode) == Some(&one.size)
                 || self.exclude.matches(&one.path)
             {

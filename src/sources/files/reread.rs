@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use super::cursor::Cursor;
 use super::globs::Globs;
 use super::options::FilesOptions;
-use super::siblings::{Candidate, Candidates, candidate};
+use super::siblings::{Candidate, Candidates, candidate, home_among};
 use super::source::Source;
 use crate::messages::log_file::LogFile;
 
@@ -49,7 +49,10 @@ impl Finder {
             let found = paths.find(&Globs::none());
             found.files.iter().map(|(inode, seen)| candidate(*inode, seen, false)).collect()
         });
-        let mut all = self.candidates.beside(&record.path, &[record.inode], &self.rotated);
+        // Rotation may have given it further names since it was seen under this one.
+        let home = home_among(&record.path, paths);
+        let home = home.as_deref().unwrap_or(&record.path);
+        let mut all = self.candidates.beside(home, &[record.inode], &self.rotated);
         all.extend(followed.iter().cloned());
         let mut tried = BTreeSet::new();
         for one in all {

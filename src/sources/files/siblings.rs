@@ -35,7 +35,7 @@ pub(super) fn is_rotated_name(name: &OsStr, other: &OsStr) -> bool {
 
 /// Whether `other` may as well be another file that was called so by its writer: `app-2.log` beside `app.log`. Dates are not
 /// doubted.
-pub(super) fn is_doubtful(name: &OsStr, other: &OsStr) -> bool {
+fn is_doubtful(name: &OsStr, other: &OsStr) -> bool {
     const DATE_DIGITS: usize = 6;
     let (name, other) = (name.as_bytes(), other.as_bytes());
     let Some(dot) = name.iter().rposition(|b| *b == b'.').filter(|at| *at > 0) else { return false };
@@ -58,7 +58,7 @@ fn is_rotation(rest: &[u8]) -> bool {
 }
 
 /// The name that a rotated file had before, if `is_followed` knows one: the shortest of which rotation gives this one.
-pub(super) fn home_of(path: &Path, is_followed: impl Fn(&Path) -> bool) -> Option<PathBuf> {
+fn home_of(path: &Path, is_followed: impl Fn(&Path) -> bool) -> Option<PathBuf> {
     let name = path.file_name()?;
     let bytes = name.as_bytes();
     let unpacked = [&b".gz"[..], b".zst"].into_iter().find_map(|end| bytes.strip_suffix(end)).unwrap_or(bytes);
@@ -69,6 +69,18 @@ pub(super) fn home_of(path: &Path, is_followed: impl Fn(&Path) -> bool) -> Optio
         .filter(|home| is_rotated_name(home, name))
         .map(|home| path.with_file_name(home))
         .find(|home| is_followed(home))
+}
+
+/// What a path was called before it was rotated, if that is one of the followed paths.
+pub(super) fn home_among(path: &Path, followed: &Globs) -> Option<PathBuf> {
+    let is_home = |home: &Path| followed.matches(home) && !is_another(home, path, followed);
+    home_of(path, is_home)
+}
+
+/// Whether a path that rotation may have given is more likely a followed file of its own, since the patterns name it.
+pub(super) fn is_another(home: &Path, path: &Path, followed: &Globs) -> bool {
+    let (Some(name), Some(other)) = (home.file_name(), path.file_name()) else { return false };
+    is_doubtful(name, other) && followed.matches(path)
 }
 
 /// Whether packed files have this ending.

@@ -11,7 +11,7 @@ use super::hints::Hints;
 use super::notice::{Notice, Notices};
 use super::options::{FilesOptions, Start};
 use super::report::{FileReport, FileState, FilesReport};
-use super::siblings::{home_of, is_doubtful};
+use super::siblings::home_among;
 use super::source::Source;
 use super::split::Splitter;
 use super::tail::{Generations, Tail};
@@ -309,8 +309,7 @@ impl Tails {
         if let Some(home) = homes.get(path) {
             return home.as_deref().unwrap_or(path).to_owned();
         }
-        let is_home = |home: &Path| self.paths.matches(home) && !self.is_another(home, path);
-        let home = home_of(path, is_home);
+        let home = home_among(path, &self.paths);
         // Paths come and go with rotation.
         if homes.len() >= 2 * (self.tails.len() + PATHS_SPARE) {
             homes.clear();
@@ -334,12 +333,6 @@ impl Tails {
     /// Lives have other paths, or other names, than a moment ago.
     pub(super) fn forget_nameless(&mut self) {
         self.nameless = Nameless::default();
-    }
-
-    /// Whether a path that rotation may have given is more likely a followed file of its own, since the patterns name it.
-    pub(super) fn is_another(&self, home: &Path, path: &Path) -> bool {
-        let (Some(name), Some(other)) = (home.file_name(), path.file_name()) else { return false };
-        is_doubtful(name, other) && self.paths.matches(path)
     }
 }
 
