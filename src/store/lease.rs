@@ -386,7 +386,7 @@ impl Lease {
         encoder.number(bytes_max as u64);
         encoder.number(u64::try_from(limits.history_interval.as_millis()).unwrap_or(u64::MAX));
         encoder.number(u64::from(limits.history_max));
-        // The same bytes once more.
+        // Bytes that are handed over are the lines' own a second time; the bound counts them once.
         let handed = lines.map_or(0, |lines| lines.describe(&mut encoder, self.appended().is_heard));
         encoder.effects(&commit.effects)?;
         let line_bytes = lines.map_or(0, Lines::bytes);
