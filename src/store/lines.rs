@@ -23,8 +23,7 @@ pub const LINES_MAX: usize = 5000;
 
 /// Lines that a commit appends to a stream, in order: its [`Effect::Lines`](super::effect::Effect::Lines).
 ///
-/// A record has the fields `i` (the line's id), `l` (its level), `d` (its bytes) and, unless it is whole, `p` (`cut`,
-/// `rest`, `torn`).
+/// A record has one field: the line's [`Label`](crate::messages::line::Label), and its bytes.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Lines {
     /// The stream: an output of the pipeline, by name.
@@ -177,10 +176,10 @@ impl Lines {
             return Err(StoreError::Unfit(reason));
         }
         let mut transaction = Transaction::with_capacity(self.lines.len());
-        let mut ids = Ids::default();
+        let mut labels = Labels::default();
         for line in &self.lines {
             bound("a line", line.bytes.len(), limits.entry_bytes_max, "mailbox.entry_bytes_max")?;
-            transaction.write(append(key, line, ids.of(line)));
+            transaction.write(append(key, line, labels.of(line)));
         }
         Ok(transaction.close(script))
     }
@@ -189,7 +188,7 @@ impl Lines {
     /// where those are what subscribers hear; answers how many bytes that are.
     pub(super) fn describe(&self, encoder: &mut Encoder<'_>, is_heard: bool) -> usize {
         encoder.number(self.lines.len() as u64);
-        encoder.text(&self.lines.first().map_or_else(String::new, |line| line.id.to_string()));
+        encoder.text(&self.lines.first().map_or_else(String::new, |line| line.label().to_string()));
         encoder.number(self.capacity);
         let Some(Publishing { prefix, payload }) = &self.publish else {
             ["", "0", "0", "0", "0"].into_iter().for_each(|nothing| encoder.text(nothing));
@@ -225,12 +224,12 @@ impl Lines {
         self.lines.iter().flat_map(|line| (place(line) as u16).to_be_bytes()).collect()
     }
 
-    /// The lines that were appended, by the answers to their appends: the id of each entry and of its line.
+    /// The lines that were appended, by the answers to their appends: the id of each entry and its label.
     fn stranded(&self, answers: Vec<Value>) -> Vec<Vec<u8>> {
         let mut ids = Vec::with_capacity(2 * answers.len());
         for (line, answer) in self.lines.iter().zip(answers) {
             if let Value::BulkString(entry) = answer {
-                ids.extend([entry, line.id.to_string().into_bytes()]);
+                ids.extend([entry, line.label().to_string().into_bytes()]);
             }
         }
         ids
@@ -238,25 +237,21 @@ impl Lines {
 }
 
 /// The append of one line. Sizes are known, so nothing grows.
-fn append(key: &str, line: &Line, id: &str) -> Cmd {
-    let (level, part) = (line.level.as_str(), line.part.as_str());
-    let mut cmd = Cmd::with_capacity(11, 16 + key.len() + id.len() + level.len() + line.bytes.len());
-    cmd.arg("XADD").arg(key).arg("*").arg("i").arg(id).arg("l").arg(level).arg("d").arg(&line.bytes[..]);
-    if line.part != Part::Whole {
-        cmd.arg("p").arg(part);
-    }
+fn append(key: &str, line: &Line, label: &str) -> Cmd {
+    let mut cmd = Cmd::with_capacity(5, 16 + key.len() + label.len() + line.bytes.len());
+    cmd.arg("XADD").arg(key).arg("*").arg(label).arg(&line.bytes[..]);
     cmd
 }
 
-/// Writes the ids of lines; the part that names the file stays as long as the file does.
+/// Writes the labels of lines; what names the file stays as long as the file does.
 #[derive(Default)]
-struct Ids {
+struct Labels {
     file: Option<FileId>,
     text: String,
     named: usize,
 }
 
-impl Ids {
+impl Labels {
     fn of(&mut self, line: &Line) -> &str {
         if self.file.as_ref() != Some(&line.id.file) {
             self.text.clear();
@@ -265,7 +260,10 @@ impl Ids {
             self.file = Some(line.id.file.clone());
         }
         self.text.truncate(self.named);
-        let _ = write!(self.text, "{}", line.id.offset);
+        let _ = write!(self.text, "{} {}", line.id.offset, line.level);
+        if line.part != Part::Whole {
+            let _ = write!(self.text, " {}", line.part.as_str());
+        }
         &self.text
     }
 }
@@ -276,12 +274,14 @@ mod tests {
     use crate::messages::line::{Level, LineId};
 
     #[test]
-    fn ids_are_written_as_lines_name_themselves() {
-        let mut ids = Ids::default();
-        for (inode, offset) in [(1, 0), (1, 142), (2, 7), (1, u64::MAX)] {
+    fn labels_are_written_as_lines_name_themselves() {
+        let mut labels = Labels::default();
+        for (inode, offset, part) in
+            [(1, 0, Part::Whole), (1, 142, Part::Torn), (2, 7, Part::Whole), (1, u64::MAX, Part::Cut)]
+        {
             let id = LineId { file: FileId { head: 5, inode, generation: 3 }, offset };
-            let line = Line { id: id.clone(), level: Level::UNKNOWN, bytes: "x".into(), part: Part::Whole };
-            assert_eq!(ids.of(&line), id.to_string());
+            let line = Line { id, level: Level::UNKNOWN, bytes: "x".into(), part };
+            assert_eq!(labels.of(&line), line.label().to_string());
         }
     }
 }

@@ -6,7 +6,7 @@ use futures_util::future::LocalBoxFuture;
 use gapless::actors::log_parser::{LogParser, ParsePlan};
 use gapless::actors::turn::{self, Unit};
 use gapless::ids::UnitId;
-use gapless::messages::line::{FileId, Level, Line, LineId, Part};
+use gapless::messages::line::{FileId, Label, Level, Line, LineId, Part};
 use gapless::messages::log_file::{LOG_FILE_VERSION, LogFile, Print, marker_of};
 use gapless::messages::udm::{Facts, Mapping, Parser};
 use gapless::store::effect::{Commit, Effect};
@@ -92,12 +92,15 @@ impl Subject for LogParserSubject {
 
     async fn done(&self, site: &Site) -> Vec<String> {
         let text = |entry: &gapless::store::Entry, names: &[&str]| {
-            names.iter().map(|name| entry.text(name).expect("a field")).collect::<Vec<_>>().join(" ")
+            let (label, bytes) = Label::of(&entry.fields).expect("a line");
+            let first = [label.id.to_string(), String::from_utf8_lossy(bytes).into_owned()];
+            let others = names.iter().map(|name| entry.text(name).expect("a field"));
+            first.into_iter().chain(others).collect::<Vec<_>>().join(" ")
         };
         let events = site.output("events").await;
         let unparsed = site.output("unparsed").await;
-        let events = events.iter().map(|entry| text(entry, &["i", "d"]));
-        events.chain(unparsed.iter().map(|entry| text(entry, &["i", "d", "r", "h", "f"]))).collect()
+        let events = events.iter().map(|entry| text(entry, &[]));
+        events.chain(unparsed.iter().map(|entry| text(entry, &["r", "h", "f"]))).collect()
     }
 
     fn truth(units: u64) -> Vec<String> {

@@ -11,8 +11,10 @@ use futures_util::future::LocalBoxFuture;
 use gapless::actors::log_watcher::{LogWatcher, WatchPlan};
 use gapless::actors::turn::{self, Unit};
 use gapless::ids::EntryId;
+use gapless::messages::line::Label;
 use gapless::sources::files::{Budget, FilesOptions, LogFiles};
 
+use gapless::store::Entry;
 use gapless::store::trim::Keep;
 
 use crate::suite::{Site, Subject};
@@ -71,7 +73,8 @@ impl Subject for LogWatcherSubject {
 
     async fn done(&self, site: &Site) -> Vec<String> {
         let lines = site.store.output(&site.direct, &site.pipeline, "lines", EntryId::ZERO, 1000).await.expect("lines");
-        lines.iter().map(|entry| entry.text("d").expect("a line")).collect()
+        let text = |entry: &Entry| String::from_utf8_lossy(Label::of(&entry.fields).expect("a line").1).into_owned();
+        lines.iter().map(text).collect()
     }
 
     fn truth(units: u64) -> Vec<String> {

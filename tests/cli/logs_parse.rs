@@ -85,8 +85,7 @@ fn a_parser_whose_outputs_are_full_waits_and_with_it_the_lines_and_nothing_is_lo
         let page = redis.command(&["XREADGROUP", "GROUP", "slow", "a", "COUNT", "300", "STREAMS", EVENTS, ">"]);
         let page: Option<Streams> = redis::from_redis_value(page).expect("entries");
         for (entry, fields) in page.into_iter().flatten().flat_map(|(_, entries)| entries) {
-            let event = fields.chunks(2).find(|pair| pair[0] == "d").expect("an event");
-            let event: Value = serde_json::from_str(&event[1]).expect("JSON");
+            let event: Value = serde_json::from_str(&fields[1]).expect("JSON");
             read.push(event["security_result"][0]["summary"].as_str().expect("its message").to_owned());
             redis.command(&["XACK", EVENTS, "slow", &entry]);
         }

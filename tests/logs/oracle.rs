@@ -84,19 +84,18 @@ pub fn entries(redis: &RedisServer, key: &str) -> Vec<Entry> {
 }
 
 fn entry(fields: &[Vec<u8>]) -> Entry {
-    let field = |name: &[u8]| fields.chunks(2).find(|pair| pair[0] == name).map(|pair| pair[1].clone());
-    let text = |name: &[u8]| field(name).map(|bytes| String::from_utf8(bytes).expect("text"));
-    let id = text(b"i").expect("an id");
-    let (file, offset) = id.rsplit_once(':').expect("FILE:OFFSET");
-    let part = match text(b"p").unwrap_or_default().as_str() {
-        "" => "",
-        "cut" => "cut",
-        "rest" => "rest",
-        "torn" => "torn",
-        other => panic!("an unknown part {other}"),
+    let [label, bytes, ..] = fields else { panic!("{} names and values", fields.len()) };
+    let label = String::from_utf8(label.clone()).expect("text");
+    let words: Vec<&str> = label.split(' ').collect();
+    let (file, offset) = words[0].rsplit_once(':').expect("FILE:OFFSET");
+    let part = match words[1..] {
+        [_level] => "",
+        [_level, "cut"] => "cut",
+        [_level, "rest"] => "rest",
+        [_level, "torn"] => "torn",
+        _ => panic!("`{label}` is not FILE:OFFSET LEVEL, with or without a part"),
     };
-    let piece = Piece { offset: offset.parse().expect("an offset"), bytes: field(b"d").expect("bytes"), part };
-    assert!(text(b"l").is_some(), "{id} has no level");
+    let piece = Piece { offset: offset.parse().expect("an offset"), bytes: bytes.clone(), part };
     Entry { file: file.to_owned(), piece }
 }
 

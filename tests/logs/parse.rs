@@ -12,7 +12,7 @@ use gapless::actors::turn::crash::CrashPoint;
 use gapless::actors::turn::{self, Exit, Unit};
 use gapless::ids::{EntryId, PipelineId, RandomId, UnitId};
 use gapless::messages::level::level_of;
-use gapless::messages::line::{FileId, LineId, Part};
+use gapless::messages::line::{FileId, Label, LineId, Part};
 use gapless::messages::log_file::first_line_head;
 use gapless::messages::udm::{Facts, Mapping, Parser};
 use gapless::sources::files::Budget;
@@ -117,11 +117,15 @@ impl Case {
         actix_rt::spawn(async move { lives(site, pipeline, parser, plan).await })
     }
 
-    async fn output(&self, name: &str, fields: [&str; 3]) -> Vec<String> {
+    /// Of each record the line's id, the reason if it has one, and what stands behind its label.
+    async fn output(&self, name: &str) -> Vec<String> {
         let (store, link) = (&self.watched.site.store, self.watched.site.link());
         let entries = store.output(&link, &self.watched.pipeline, name, EntryId::ZERO, 100_000).await;
-        let text =
-            |entry: gapless::store::Entry| fields.iter().filter_map(|f| entry.text(f)).collect::<Vec<_>>().join(" ");
+        let text = |entry: gapless::store::Entry| {
+            let (label, bytes) = Label::of(&entry.fields).expect("a line");
+            let said = [Some(label.id.to_string()), entry.text("r"), Some(String::from_utf8_lossy(bytes).into_owned())];
+            said.into_iter().flatten().collect::<Vec<_>>().join(" ")
+        };
         entries.expect("an output").into_iter().map(text).collect()
     }
 
@@ -129,12 +133,12 @@ impl Case {
     async fn judge(&self) {
         let (events, unparsed) = truth(self.preset, &self.path());
         wait::until("every line is a record", || async {
-            let [e, u] = [self.output("events", ["i", "d", ""]).await, self.output("unparsed", ["i", "r", "d"]).await];
+            let [e, u] = [self.output("events").await, self.output("unparsed").await];
             e.len() >= events.len() && u.len() >= unparsed.len()
         })
         .await;
-        assert_eq!(self.output("events", ["i", "d", ""]).await, events, "{}", self.preset);
-        assert_eq!(self.output("unparsed", ["i", "r", "d"]).await, unparsed, "{}", self.preset);
+        assert_eq!(self.output("events").await, events, "{}", self.preset);
+        assert_eq!(self.output("unparsed").await, unparsed, "{}", self.preset);
     }
 }
 
@@ -176,7 +180,7 @@ async fn each_line_is_one_event_or_is_set_aside_whatever_point_a_parser_dies_at(
             let held = hold(&case.watched.pipeline, point, nth);
             let first = case.begin();
             wait::until(&format!("{name}: the point"), || async {
-                held.is_reached() || (is_rare && case.output("events", ["i", "", ""]).await.len() == events.len())
+                held.is_reached() || (is_rare && case.output("events").await.len() == events.len())
             })
             .await;
             // It stands there past its lease, like a process that is stopped, while another takes over; then it dies.
@@ -203,7 +207,7 @@ async fn each_line_is_one_event_although_redis_dies_and_forgets() {
     for round in 0..4_u64 {
         let most = truth("json", &case.path()).0.len();
         let more = (most / 8) * usize::try_from(round + 1).expect("small");
-        wait::until("some events", || async { case.output("events", ["i", "", ""]).await.len() >= more }).await;
+        wait::until("some events", || async { case.output("events").await.len() >= more }).await;
         site.kill_redis(|file| {
             let size = std::fs::metadata(file).expect("its size").len();
             let keep = floor.max(size.saturating_sub(3_000 * (round + 1)));

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use gapless::ids::EntryId;
 use gapless::messages::level::level_of;
-use gapless::messages::line::{LineId, Part};
+use gapless::messages::line::Label;
 use gapless::messages::udm::{Facts, Mapping, Parser};
 use rand::rngs::StdRng;
 use rand::seq::SliceRandom;
@@ -21,12 +21,20 @@ use crate::writer::Style;
 
 const PRESET: &str = "seed";
 
-/// An entry of a stream: its id, and its fields by name.
-struct Record(EntryId, BTreeMap<String, Vec<u8>>);
+/// An entry of a stream: its id, and its fields.
+struct Record(EntryId, Vec<(Vec<u8>, Vec<u8>)>);
 
 impl Record {
-    fn text(&self, field: &str) -> String {
-        String::from_utf8_lossy(self.1.get(field).map_or(&[], Vec::as_slice)).into_owned()
+    fn line(&self) -> (Label, &[u8]) {
+        Label::of(&self.1).expect("a line")
+    }
+
+    /// The line's id, the reason if it has one, and what stands behind its label.
+    fn text(&self) -> String {
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        let reason = self.1.iter().find(|(name, _)| name == b"r").map(|(_, reason)| text(reason));
+        let (label, bytes) = self.line();
+        [Some(label.id.to_string()), reason, Some(text(bytes))].into_iter().flatten().collect::<Vec<_>>().join(" ")
     }
 }
 
@@ -35,8 +43,7 @@ fn records(redis: &RedisServer, key: &str) -> Vec<Record> {
     type Raw = Vec<(String, Vec<Vec<u8>>)>;
     let raw = Raw::from_redis_value(redis.command(&["XRANGE", key, "-", "+"])).expect("entries");
     let record = |(id, fields): (String, Vec<Vec<u8>>)| {
-        let name = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).expect("a name");
-        Record(id.parse().expect("an id"), fields.chunks(2).map(|pair| (name(&pair[0]), pair[1].clone())).collect())
+        Record(id.parse().expect("an id"), fields.chunks(2).map(|pair| (pair[0].clone(), pair[1].clone())).collect())
     };
     raw.into_iter().map(record).collect()
 }
@@ -69,30 +76,28 @@ impl Parsed {
         let of = |output| records(redis, &format!("{}{output}", self.prefix));
         let (lines, events, unparsed) = (of("lines"), of("events"), of("unparsed"));
         // The name of a file is that of the moment in which its line was parsed.
-        let files: BTreeMap<String, String> = events.iter().map(|event| (event.text("i"), file_of(event))).collect();
+        let files: BTreeMap<String, String> =
+            events.iter().map(|event| (event.line().0.id.to_string(), file_of(event))).collect();
         let (mut want_events, mut want_unparsed) = (Vec::new(), Vec::new());
         for line in &lines {
-            let (id, bytes) = (line.text("i"), &line.1["d"]);
-            let line_id: LineId = id.parse().expect("a line's id");
-            let parts = [Part::Cut, Part::Rest, Part::Torn];
-            let part = parts.into_iter().find(|part| part.as_str() == line.text("p")).unwrap_or_default();
+            let (Label { id: line_id, level: said, part }, bytes) = line.line();
+            let id = line_id.to_string();
             let received =
                 jiff::Timestamp::from_millisecond(i64::try_from(line.0.ms).expect("a time")).expect("a time");
             let (level, file) = (level_of(bytes), files.get(&id).map_or("", String::as_str));
-            assert_eq!(level.as_str(), line.text("l"), "{id}");
+            assert_eq!(level, said, "{id}");
             match parser.parse(bytes, &Facts { id: &line_id, level: &level, part, received, host: "h", file }) {
                 Ok(event) => want_events.push(format!("{id} {}", serde_json::to_string(&event).expect("JSON"))),
                 Err(why) => want_unparsed.push(format!("{id} {} {}", why.word(), String::from_utf8_lossy(bytes))),
             }
         }
-        let events = events.iter().map(|e| format!("{} {}", e.text("i"), e.text("d"))).collect();
-        let unparsed = unparsed.iter().map(|u| format!("{} {} {}", u.text("i"), u.text("r"), u.text("d"))).collect();
-        [(want_events, events), (want_unparsed, unparsed)]
+        let texts = |records: &[Record]| records.iter().map(Record::text).collect();
+        [(want_events, texts(&events)), (want_unparsed, texts(&unparsed))]
     }
 }
 
 fn file_of(event: &Record) -> String {
-    let event: serde_json::Value = serde_json::from_str(&event.text("d")).expect("JSON");
+    let event: serde_json::Value = serde_json::from_slice(event.line().1).expect("JSON");
     let file = event["additional"]["gapless.file"].as_str().expect("a file").to_owned();
     assert!(file.contains("/app.log"), "{file} is no file of this logger");
     file

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use gapless::ids::{EntryId, PipelineId};
 use gapless::messages::heights::HeightRange;
-use gapless::messages::line::{FileId, Level, Line, LineId, Part};
+use gapless::messages::line::{FileId, Label, Level, Line, LineId, Part};
 use gapless::store::effect::{Commit, Effect};
 use gapless::store::lease::{Committed, Fate, Lease};
 use gapless::store::lines::{LINES_MAX, Lines, Payload, Publishing};
@@ -52,8 +52,7 @@ fn with(commit: Commit, change: impl FnOnce(&mut Lines)) -> Commit {
 /// The offsets of the lines in the stream, in order.
 pub async fn offsets_of(store: &Store, link: &Link, pipeline: &PipelineId) -> Vec<u64> {
     let entries = store.output(link, pipeline, "lines", EntryId::ZERO, 1_000_000).await.expect("a stream");
-    let offset = |id: String| id.parse::<LineId>().expect("a line id").offset;
-    entries.iter().map(|entry| offset(entry.text("i").expect("an id"))).collect()
+    entries.iter().map(|entry| Label::of(&entry.fields).expect("a line").0.id.offset).collect()
 }
 
 pub async fn offsets(world: &World) -> Vec<u64> {
@@ -113,8 +112,8 @@ async fn lines_state_and_table_become_durable_together() {
         };
         entries[place].fields.iter().map(field).collect::<Vec<_>>().join(" ")
     };
-    assert_eq!(fields(0), "i=9c1185a5c5e9fc54-3a1f-0:0 l=INFO d=line 0");
-    assert_eq!(fields(1), "i=9c1185a5c5e9fc54-3a1f-0:1 l=WARN d=line 1 p=cut");
+    assert_eq!(fields(0), "9c1185a5c5e9fc54-3a1f-0:0 INFO=line 0");
+    assert_eq!(fields(1), "9c1185a5c5e9fc54-3a1f-0:1 WARN cut=line 1");
     assert_eq!(offsets(&world).await, [0, 1, 2, 3]);
     assert_eq!(lease.table().await, Ok(Table::from([("file".to_owned(), "{\"at\":4}".to_owned())])));
     assert_eq!(world.store.checkpoint(&world.link, lease.unit()).await.expect("one").expect("one").seq, 2);
@@ -399,7 +398,7 @@ async fn an_envelope_names_the_line_and_holds_any_bytes() {
         assert_eq!(json.get("part").and_then(|part| part.as_str()), (n == 3).then_some("torn"));
     }
     let stored = world.store.output(&world.link, &world.pipeline, "lines", EntryId::ZERO, 9).await.expect("a stream");
-    let stored: Vec<&[u8]> = stored.iter().map(|entry| entry.field("d").expect("bytes")).collect();
+    let stored: Vec<&[u8]> = stored.iter().map(|entry| Label::of(&entry.fields).expect("a line").1).collect();
     assert_eq!(stored, texts);
 }
 

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use gapless::ids::EntryId;
+use gapless::messages::line::Label;
 use gapless::store::effect::{Ack, Commit, Effect};
 use gapless::store::lease::{Committed, Fate, Inbox, Lease, Mail};
 use gapless::store::link::{Class, Link};
@@ -20,7 +21,10 @@ use crate::world::{LONG_LEASE, World, link_with, options};
 const FOLLOW: Mail = Mail::Follow("lines");
 
 fn texts(entries: &[Entry]) -> Vec<String> {
-    entries.iter().map(|entry| entry.text("d").expect("bytes")).collect()
+    entries
+        .iter()
+        .map(|entry| String::from_utf8_lossy(Label::of(&entry.fields).expect("a line").1).into_owned())
+        .collect()
 }
 
 fn named(numbers: std::ops::Range<u64>) -> Vec<String> {

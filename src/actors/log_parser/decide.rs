@@ -6,7 +6,7 @@ use jiff::Timestamp;
 
 use super::places::{Known, Place, UNKNOWN};
 use crate::ids::EntryId;
-use crate::messages::line::{Level, LineId, Part};
+use crate::messages::line::{Label, LineId};
 use crate::messages::udm::{Facts, Parser};
 use crate::store::Entry;
 use crate::store::effect::Fields;
@@ -42,7 +42,7 @@ pub(super) struct Bounds {
 /// What became of the first so many entries.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Decided {
-    /// Events, each `i`, `l`, `d`.
+    /// Events, each behind the label of its line.
     pub events: Vec<Fields>,
     /// Lines that are none, each with its own fields, then `e`, `r`, `w`, `h`, `f`.
     pub unparsed: Vec<Fields>,
@@ -95,16 +95,15 @@ type Outcome = Result<(Fields, usize), (Fields, &'static str)>;
 
 /// The record of an event and its size, or the record of what is none and the word for why.
 fn outcome(parser: &Parser, entry: &Entry, work: &Work<'_>) -> Outcome {
-    let Some(id) = line_id(entry) else {
+    let Some((label, line)) = Label::of(&entry.fields) else {
         let why = ("foreign", "no line of a file: it has no id");
         return Err((unparsed(entry, why, &UNKNOWN), why.0));
     };
-    let place = work.places.of(&id.file);
-    let level = entry.field("l").and_then(Level::new).unwrap_or(Level::UNKNOWN);
+    let place = work.places.of(&label.id.file);
     let facts = Facts {
-        id: &id,
-        level: &level,
-        part: part(entry),
+        id: &label.id,
+        level: &label.level,
+        part: label.part,
         received: i64::try_from(entry.id.ms)
             .ok()
             .and_then(|ms| Timestamp::from_millisecond(ms).ok())
@@ -113,7 +112,7 @@ fn outcome(parser: &Parser, entry: &Entry, work: &Work<'_>) -> Outcome {
         file: &place.file,
     };
     let refused = |word: &'static str, why: &str| Err((unparsed(entry, (word, why), place), word));
-    let event = match parser.parse(entry.field("d").unwrap_or_default(), &facts) {
+    let event = match parser.parse(line, &facts) {
         Ok(event) => event,
         Err(why) => return refused(why.word(), &why.to_string()),
     };
@@ -122,7 +121,7 @@ fn outcome(parser: &Parser, entry: &Entry, work: &Work<'_>) -> Outcome {
         // Numbers and texts always become JSON.
         Err(why) => return refused("failed", &why.to_string()),
     };
-    let record: Fields = vec![field("i", id.to_string()), field("l", level.as_str()), (b"d".to_vec(), json)];
+    let record: Fields = vec![(label.to_string().into_bytes(), json)];
     let size = record.iter().map(|(name, value)| name.len() + value.len()).sum::<usize>() + RECORD_EXTRA;
     let most = work.bounds.entry_bytes.min(work.bounds.commit_bytes);
     if size > most {
@@ -140,12 +139,7 @@ fn field(name: &str, value: impl AsRef<[u8]>) -> (Vec<u8>, Vec<u8>) {
 
 /// The id of the line that an entry holds; none where it is no line.
 pub(super) fn line_id(entry: &Entry) -> Option<LineId> {
-    std::str::from_utf8(entry.field("i")?).ok()?.parse().ok().filter(|_| entry.field("d").is_some())
-}
-
-fn part(entry: &Entry) -> Part {
-    let word = entry.field("p").unwrap_or_default();
-    [Part::Cut, Part::Rest, Part::Torn].into_iter().find(|part| part.as_str().as_bytes() == word).unwrap_or_default()
+    Label::of(&entry.fields).map(|(label, _)| label.id)
 }
 
 /// The record of what is no event: its own fields as they are (of a foreign entry behind `x.`, so that none of them can be
@@ -175,8 +169,7 @@ mod tests {
     const FILE: &str = "9c1185a5c5e9fc54-3a1f-0";
 
     fn line(offset: u64, text: &str) -> Entry {
-        let fields = [("i", format!("{FILE}:{offset}")), ("l", "INFO".to_owned()), ("d", text.to_owned())];
-        let fields = fields.map(|(name, value)| (name.as_bytes().to_vec(), value.into_bytes())).into();
+        let fields = vec![(format!("{FILE}:{offset} INFO").into_bytes(), text.as_bytes().to_vec())];
         Entry { id: EntryId { ms: 1_700_000_000_000, seq: offset }, fields }
     }
 
@@ -195,17 +188,21 @@ mod tests {
         found.map(|(_, value)| String::from_utf8_lossy(value).into_owned()).unwrap_or_default()
     }
 
+    fn label(record: &Fields) -> String {
+        Label::of(record).expect("a label").0.to_string()
+    }
+
     #[test]
     fn each_entry_is_one_record_in_its_order() {
         let mut foreign = line(3, "x");
         foreign.fields = vec![(b"r".to_vec(), b"mine".to_vec())];
         let entries = [line(1, r#"{"msg":"a"}"#), line(2, "{"), foreign, line(4, r#"{"msg":"b"}"#)];
         let decided = decided(&entries, None, WIDE);
-        let ids: Vec<String> = decided.events.iter().map(|event| text(event, "i")).collect();
-        assert_eq!(ids, [format!("{FILE}:1"), format!("{FILE}:4")]);
-        assert!(text(&decided.events[0], "d").contains(r#""gapless.file":"/l/a.log""#));
+        let ids: Vec<String> = decided.events.iter().map(label).collect();
+        assert_eq!(ids, [format!("{FILE}:1 INFO"), format!("{FILE}:4 INFO")]);
+        assert!(text(&decided.events[0], &ids[0]).contains(r#""gapless.file":"/l/a.log""#));
         assert_eq!(decided.reasons, BTreeMap::from([("foreign", 1), ("not_json", 1)]));
-        let said = ["d", "r", "h", "f", "e"].map(|name| text(&decided.unparsed[0], name));
+        let said = [&label(&decided.unparsed[0]), "r", "h", "f", "e"].map(|name| text(&decided.unparsed[0], name));
         assert_eq!(said, ["{", "not_json", "h", "/l/a.log", "1700000000000-2"]);
         assert_eq!(
             (text(&decided.unparsed[1], "x.r"), text(&decided.unparsed[1], "r")),

@@ -11,7 +11,7 @@ use super::state::WatcherState;
 use super::{LINES, LogWatcher};
 use crate::actors::turn::{Error, Turn, Unit};
 use crate::ids::EntryId;
-use crate::messages::line::{FileId, LineId};
+use crate::messages::line::{FileId, Label, LineId};
 use crate::messages::log_file::LogFile;
 use crate::store::effect::{Ack, Commit, Effect};
 
@@ -46,9 +46,7 @@ impl Again {
             unit.progress();
             let Some(last) = page.last() else { break };
             after = last.id;
-            let ids =
-                page.iter().filter_map(|entry| std::str::from_utf8(entry.field("i")?).ok()?.parse::<LineId>().ok());
-            for line in ids {
+            for line in page.iter().filter_map(|entry| Some(Label::of(&entry.fields)?.0.id)) {
                 let from = places.get(&line.file).copied().unwrap_or(0);
                 let Some((until, offsets)) = again.until.get_mut(&line.file) else { continue };
                 if (from..*until).contains(&line.offset) && offsets.insert(line.offset) {

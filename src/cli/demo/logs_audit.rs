@@ -9,7 +9,7 @@ use crate::actors::log_watcher::LINES;
 use crate::cli::desk::{Desk, fault};
 use crate::cli::exit::Exit;
 use crate::ids::EntryId;
-use crate::messages::line::{FileId, LineId};
+use crate::messages::line::{FileId, Label, LineId};
 use crate::simulate::logs::{LineEnd, TruthLine, read_truth};
 use crate::store::Entry;
 
@@ -63,10 +63,11 @@ struct Told {
 
 impl Told {
     fn of(entry: &Entry) -> Self {
-        let data = entry.field("d").unwrap_or_default();
+        let (label, data) = Label::of(&entry.fields).unzip();
+        let data = data.unwrap_or_default();
         Self {
-            id: entry.text("i").and_then(|id| id.parse().ok()),
-            level: entry.text("l").unwrap_or_default(),
+            level: label.as_ref().map(|label| label.level.to_string()).unwrap_or_default(),
+            id: label.map(|label| label.id),
             length: data.len() as u64,
             digest: blake3::hash(data).to_hex().to_string(),
         }

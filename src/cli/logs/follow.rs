@@ -12,7 +12,7 @@ use clap::Args;
 
 use super::pages::{PAGE_FIRST, next_page};
 use super::paths::{self, PathGlob, Paths};
-use super::print::{self, Shown};
+use super::print::Shown;
 use super::{Chosen, Desk, Exit, Which};
 use crate::actors::log_watcher::LINES;
 use crate::cli::exit::{complain, unreachable};
@@ -20,7 +20,7 @@ use crate::cli::output::Paint;
 use crate::cli::printer::{Printer, closed};
 use crate::cli::signals::Signals;
 use crate::ids::EntryId;
-use crate::messages::line::{Level, LineId};
+use crate::messages::line::{Label, Level};
 use crate::store::link::{Class, Link, Patience};
 use crate::store::output::{Begin, GroupReader};
 use crate::store::{Entry, StoreError};
@@ -372,22 +372,22 @@ impl<'a> Follower<'a> {
 
     /// What is printed of a page.
     async fn text(&mut self, entries: &[Entry]) -> Result<Vec<u8>, StoreError> {
-        let ids: Vec<Option<LineId>> =
-            entries.iter().map(|entry| std::str::from_utf8(entry.field("i")?).ok()?.parse().ok()).collect();
+        let labels: Vec<_> = entries.iter().map(|entry| Label::of(&entry.fields).map(|(label, _)| label)).collect();
         if self.desk.json || self.args.file.is_some() {
-            let files = ids.iter().flatten().map(|id| &id.file);
+            let files = labels.iter().flatten().map(|label| &label.id.file);
             self.paths.learn(&self.desk, self.chosen, files).await?;
         }
         let (mut out, mut unknown) = (Vec::new(), false);
         let is_terminal = std::io::stdout().is_terminal();
-        for (entry, id) in entries.iter().zip(ids) {
-            let path = id.as_ref().and_then(|id| self.paths.of(&id.file));
+        for (entry, label) in entries.iter().zip(labels) {
+            let path = label.as_ref().and_then(|label| self.paths.of(&label.id.file));
             let is_meant = self.args.file.as_ref().is_none_or(|glob| path.is_some_and(|path| glob.matches(path)));
             unknown |= self.args.file.is_some() && path.is_none();
-            if !is_meant || !(self.levels.is_empty() || self.levels.contains(print::level(entry))) {
+            let level = label.as_ref().map_or("", |label| label.level.as_str());
+            if !is_meant || !(self.levels.is_empty() || self.levels.contains(level)) {
                 continue;
             }
-            let shown = Shown { entry, path, id, is_event: self.args.events };
+            let shown = Shown { entry, path, label, is_event: self.args.events };
             match (self.desk.json, is_terminal) {
                 (true, _) => shown.json(&mut out),
                 (false, true) => shown.terminal(Paint::stdout().is_on(), &mut out),

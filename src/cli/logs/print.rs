@@ -5,7 +5,7 @@ use std::path::Path;
 use serde::Serialize;
 use serde_json::value::RawValue;
 
-use crate::messages::line::LineId;
+use crate::messages::line::Label;
 use crate::store::Entry;
 
 /// Levels that say that something is wrong, and that it may become so.
@@ -16,17 +16,12 @@ const CHATTER: [&str; 6] = ["DEBUG", "TRACE", "FINE", "FINER", "FINEST", "VERBOS
 /// One entry of the stream, taken apart.
 pub(super) struct Shown<'a> {
     pub entry: &'a Entry,
-    /// None where it is no line of ours.
-    pub id: Option<LineId>,
+    /// What it says of its line; none where it is no line of ours.
+    pub label: Option<Label>,
     /// Where its file was last seen, if that is known and was asked for.
     pub path: Option<&'a Path>,
     /// Its text is an event.
     pub is_event: bool,
-}
-
-/// The level of an entry; empty where there is none.
-pub(super) fn level(entry: &Entry) -> &str {
-    entry.field("l").and_then(|level| std::str::from_utf8(level).ok()).unwrap_or_default()
 }
 
 #[derive(Serialize)]
@@ -51,7 +46,15 @@ struct Document<'a> {
 
 impl Shown<'_> {
     fn bytes(&self) -> &[u8] {
-        self.entry.field("d").unwrap_or_default()
+        match &self.label {
+            Some(_) => self.entry.fields.first().map(|(_, value)| value.as_slice()).unwrap_or_default(),
+            None => &[],
+        }
+    }
+
+    /// Empty where there is none.
+    fn level(&self) -> &str {
+        self.label.as_ref().map_or("", |label| label.level.as_str())
     }
 
     /// One JSON object, in a line.
@@ -65,14 +68,14 @@ impl Shown<'_> {
         let event = text.ok().filter(|_| self.is_event).and_then(|text| serde_json::from_str(text).ok());
         let document = Document {
             entry: self.entry.id.to_string(),
-            id: self.id.as_ref().map(ToString::to_string),
+            id: self.label.as_ref().map(|label| label.id.to_string()),
             file: self.path.map(|path| path.display().to_string()),
-            level: level(self.entry),
+            level: self.level(),
             line: Some(line).filter(|_| event.is_none()),
             event,
             reason: self.entry.text("r"),
             why: self.entry.text("w"),
-            part: self.entry.field("p").and_then(|part| std::str::from_utf8(part).ok()),
+            part: self.label.as_ref().map(|label| label.part.as_str()).filter(|part| !part.is_empty()),
             base64: text.is_err(),
         };
         // Texts and numbers always become JSON.
@@ -91,7 +94,7 @@ impl Shown<'_> {
         let text = String::from_utf8_lossy(self.bytes());
         let text: String =
             text.chars().map(|c| if c.is_control() && !matches!(c, '\t' | '\n') { '.' } else { c }).collect();
-        match colour(level(self.entry)).filter(|_| is_coloured) {
+        match colour(self.level()).filter(|_| is_coloured) {
             Some(code) => out.extend_from_slice(format!("\u{1b}[{code}m{text}\u{1b}[0m\n").as_bytes()),
             None => out.extend_from_slice(format!("{text}\n").as_bytes()),
         }
@@ -118,16 +121,15 @@ mod tests {
     }
 
     fn printed(entry: &Entry, how: impl Fn(&Shown<'_>, &mut Vec<u8>)) -> String {
-        let id = entry.text("i").and_then(|id| id.parse().ok());
+        let label = Label::of(&entry.fields).map(|(label, _)| label);
         let mut out = Vec::new();
-        how(&Shown { entry, id, path: Some(Path::new("/l/a.log")), is_event: false }, &mut out);
+        how(&Shown { entry, label, path: Some(Path::new("/l/a.log")), is_event: false }, &mut out);
         String::from_utf8(out).expect("text")
     }
 
     #[test]
     fn a_line_is_printed_for_each_kind_of_reader() {
-        let id = b"9c1185a5c5e9fc54-3a1f-0:7".as_slice();
-        let line = entry(&[("i", id), ("l", b"ERROR"), ("d", b"b\x1b[2Jad\t\"x\"")]);
+        let line = entry(&[("9c1185a5c5e9fc54-3a1f-0:7 ERROR", b"b\x1b[2Jad\t\"x\"")]);
         assert_eq!(
             printed(&line, |shown, out| shown.json(out)),
             "{\"entry\":\"5-1\",\"id\":\"9c1185a5c5e9fc54-3a1f-0:7\",\"file\":\"/l/a.log\",\"level\":\"ERROR\",\
@@ -136,12 +138,12 @@ mod tests {
         assert_eq!(printed(&line, |shown, out| shown.raw(out)), "b\u{1b}[2Jad\t\"x\"\n");
         assert_eq!(printed(&line, |shown, out| shown.terminal(true, out)), "\u{1b}[31mb.[2Jad\t\"x\"\u{1b}[0m\n");
         assert_eq!(printed(&line, |shown, out| shown.terminal(false, out)), "b.[2Jad\t\"x\"\n");
-        let foreign = entry(&[("i", id), ("l", b"INFO"), ("d", b"\xff"), ("p", b"cut")]);
+        let foreign = entry(&[("9c1185a5c5e9fc54-3a1f-0:7 INFO cut", b"\xff")]);
         let json = printed(&foreign, |shown, out| shown.json(out));
         assert!(json.ends_with("\"level\":\"INFO\",\"line\":\"/w==\",\"part\":\"cut\",\"base64\":true}\n"), "{json}");
-        let event = entry(&[("i", id), ("l", b"INFO"), ("d", br#"{"z":{"n":1.50},"a":[]}"#)]);
+        let event = entry(&[("9c1185a5c5e9fc54-3a1f-0:7 INFO", br#"{"z":{"n":1.50},"a":[]}"#)]);
         let json = printed(&event, |shown, out| {
-            Shown { entry: shown.entry, id: shown.id.clone(), path: None, is_event: true }.json(out);
+            Shown { entry: shown.entry, label: shown.label.clone(), path: None, is_event: true }.json(out);
         });
         assert!(json.ends_with("\"level\":\"INFO\",\"event\":{\"z\":{\"n\":1.50},\"a\":[]}}\n"), "{json}");
         let stranger = printed(&entry(&[("x", b"y")]), |shown, out| shown.json(out));

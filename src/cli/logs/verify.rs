@@ -17,13 +17,13 @@ use crate::actors::log_watcher::{LINES, WatcherState};
 use crate::cli::progress::Progress;
 use crate::config::LogStart;
 use crate::ids::{Address, EntryId, UnitId};
-use crate::messages::line::{FileId, LineId};
+use crate::messages::line::{FileId, Label, Part};
 use crate::messages::log_file::LogFile;
 use crate::sources::files::Finder;
 use crate::store::output::OutputFacts;
 use crate::store::{Entry, StoreError};
 use crate::supervisor::wiring;
-use judge::{Class, Judge, Part, Verdict};
+use judge::{Class, Judge, Verdict};
 use open::Files;
 use report::{Found, Report, SHOWN_MAX, Why};
 
@@ -136,9 +136,8 @@ async fn read(
 impl Check {
     fn entry(&mut self, entry: &Entry) {
         self.report.entries += 1;
-        let line: Option<LineId> =
-            entry.field("i").and_then(|id| std::str::from_utf8(id).ok()).and_then(|id| id.parse().ok());
-        let (Some(line), Some(part), Some(data)) = (line, Part::read(entry.field("p")), entry.field("d")) else {
+        let label = Label::of(&entry.fields).filter(|_| entry.fields.len() == 1);
+        let Some((Label { id: line, part, .. }, data)) = label else {
             let words = "it is no line: its fields are others";
             let (line, path) = (None, String::new());
             return self.report.add(Found { class: Class::Altered, line, entry: Some(entry.id), path, words });

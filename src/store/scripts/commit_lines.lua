@@ -3,7 +3,7 @@
 -- and where it is refused exactly these lines are taken back.
 -- KEYS: 1 to 3 as in commit.lua, 4 the stream of the lines, then the keys that effects name by number.
 -- ARGV: 1 to 13 as in commit.lua
---   14 lines that were appended, at least 1   15 the id of the first of them, as it is written in its record
+--   14 lines that were appended, at least 1   15 the label of the first of them: the name of its one field
 --   16 entries that the stream may hold (0 = no bound)
 --   17 what channels begin with ('' = nothing is published)   18 '1': envelopes, not the bytes alone
 --   19 levels that follow, each once; then the lines that are not UTF-8, how many and each: its place among the lines,
@@ -49,7 +49,7 @@ local function appended()
     local ids = {}
     for place, entry in ipairs(newest(LAST_MS .. '-0')) do
       ids[place] = entry[1]
-      if entry[2][2] == ARGV[15] then
+      if entry[2][1] == ARGV[15] then
         remove(ids)
         break
       end
@@ -87,10 +87,9 @@ checks[#checks + 1] = function()
   if capacity > 0 and tonumber(info['length']) - COUNT >= capacity then return { 'FULL', STREAM } end
 end
 
-local function envelope(fields, level, base64)
-  local id, line, part = fields[2], fields[6], fields[8]
-  return '{"id":' .. cjson.encode(id) .. ',"level":"' .. level .. '","line":' .. cjson.encode(base64 or line) ..
-    (base64 and ',"base64":true' or '') .. (part and ',"part":"' .. part .. '"' or '') .. '}'
+local function envelope(id, level, part, line, base64)
+  return '{"id":"' .. id .. '","level":"' .. level .. '","line":' .. cjson.encode(base64 or line) ..
+    (base64 and ',"base64":true' or '') .. (part ~= '' and ',"part":"' .. part .. '"' or '') .. '}'
 end
 
 -- Tells what is said of line `i`, and its level. What the commit hands over need not be read back: turning an entry into
@@ -107,8 +106,9 @@ local function spoken()
   local base64, is_envelope, lines = {}, ARGV[18] == '1', newest('-')
   for i = foreign, handed - 1, 2 do base64[tonumber(ARGV[i])] = ARGV[i + 1] end
   return function(i)
-    local fields = lines[#lines + 1 - i][2]
-    return is_envelope and envelope(fields, fields[4], base64[i]) or fields[6], fields[4]
+    local label, line = unpack(lines[#lines + 1 - i][2])
+    local id, level, part = string.match(label, '^(%S+) (%S+) ?(%S*)')
+    return is_envelope and envelope(id, level, part, line, base64[i]) or line, level
   end
 end
 

@@ -25,7 +25,7 @@ const KEY: &str = "logs";
 pub enum Fields {
     /// The line, as most programs store it.
     One,
-    /// What a node stores: the line's id, its level and the line.
+    /// What a node stores: the line behind its id and its level.
     Same,
 }
 
@@ -59,16 +59,17 @@ pub fn append(server: &Server, corpus: &Corpus, fields: Fields) -> Result<Figure
 }
 
 fn write_append(out: &mut Vec<u8>, fields: Fields, offset: u64, line: &[u8]) -> io::Result<()> {
-    let count = if fields == Fields::One { 5 } else { 9 };
-    write!(out, "*{count}\r\n$4\r\nXADD\r\n${}\r\n{KEY}\r\n$1\r\n*\r\n", KEY.len())?;
-    if fields == Fields::Same {
-        let level = level_of(line);
-        let (level, digits) = (level.as_str(), offset.checked_ilog10().unwrap_or(0) as usize + 1);
-        // As long as an id is: the digest of a first line, an inode, a generation, and the place in the file.
-        write!(out, "$1\r\ni\r\n${}\r\n9c1185a5c5e9fc54-3a1f5-0:{offset}\r\n", 25 + digits)?;
-        write!(out, "$1\r\nl\r\n${}\r\n{level}\r\n", level.len())?;
+    write!(out, "*5\r\n$4\r\nXADD\r\n${}\r\n{KEY}\r\n$1\r\n*\r\n", KEY.len())?;
+    match fields {
+        Fields::One => out.extend_from_slice(b"$1\r\nd\r\n"),
+        Fields::Same => {
+            let level = level_of(line);
+            let (level, digits) = (level.as_str(), offset.checked_ilog10().unwrap_or(0) as usize + 1);
+            // As long as a label is: the digest of a first line, an inode, a generation, the place in the file, a level.
+            write!(out, "${}\r\n9c1185a5c5e9fc54-3a1f5-0:{offset} {level}\r\n", 26 + digits + level.len())?;
+        }
     }
-    write!(out, "$1\r\nd\r\n${}\r\n", line.len())?;
+    write!(out, "${}\r\n", line.len())?;
     out.extend_from_slice(line);
     out.extend_from_slice(b"\r\n");
     Ok(())
@@ -100,8 +101,8 @@ mod tests {
         for (offset, id) in [(0, "0"), (9, "9"), (10, "10"), (142_000, "142000")] {
             let mut out = Vec::new();
             write_append(&mut out, Fields::Same, offset, b"ERROR x").expect("written");
-            let id = format!("9c1185a5c5e9fc54-3a1f5-0:{id}");
-            let wanted = packed(&["XADD", KEY, "*", "i", &id, "l", "ERROR", "d", "ERROR x"]);
+            let label = format!("9c1185a5c5e9fc54-3a1f5-0:{id} ERROR");
+            let wanted = packed(&["XADD", KEY, "*", &label, "ERROR x"]);
             assert_eq!(String::from_utf8_lossy(&out), wanted);
         }
         let mut out = Vec::new();

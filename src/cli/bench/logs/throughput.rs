@@ -79,16 +79,13 @@ pub fn number(reply: &Reply) -> Result<u64> {
     }
 }
 
-/// The id of an entry and the value of its field `d`.
+/// The id of an entry and the line in it: the value of its one field.
 pub fn id_and_line(entry: Reply) -> Option<(Vec<u8>, Vec<u8>)> {
     let Reply::List(parts) = entry else { return None };
     let mut parts = parts.into_iter();
     let (Some(Reply::Bytes(id)), Some(Reply::List(fields))) = (parts.next(), parts.next()) else { return None };
-    let mut fields = fields.into_iter();
-    while let (Some(Reply::Bytes(name)), Some(Reply::Bytes(value))) = (fields.next(), fields.next()) {
-        if name == b"d" {
-            return Some((id, value));
-        }
+    match fields.into_iter().nth(1)? {
+        Reply::Bytes(line) => Some((id, line)),
+        _ => None,
     }
-    None
 }

@@ -48,10 +48,8 @@ fn entries(mut answer: &[u8]) -> Result<(Vec<u64>, Option<String>)> {
         ensure!(list(&mut answer)? == 2, "an entry of another form");
         last = Some(String::from_utf8_lossy(bytes(&mut answer)?).into_owned());
         for _ in 0..list(&mut answer)? / 2 {
-            let (name, value) = (bytes(&mut answer)?, bytes(&mut answer)?);
-            if name == b"d" {
-                numbers.push(number(value).context("a line without a number")?);
-            }
+            let (_label, line) = (bytes(&mut answer)?, bytes(&mut answer)?);
+            numbers.push(number(line).context("a line without a number")?);
         }
     }
     Ok((numbers, last))
@@ -97,8 +95,8 @@ mod tests {
     fn numbers_and_the_last_id_are_found_in_an_answer() {
         let text = |text: &str| format!("${}\r\n{text}\r\n", text.len());
         let entry = |id: &str, line: &str| {
-            let fields: String = ["i", "x", "l", "INFO", "d", line].into_iter().map(text).collect();
-            format!("*2\r\n{}*6\r\n{fields}", text(id))
+            let fields: String = ["x:1 INFO", line].into_iter().map(text).collect();
+            format!("*2\r\n{}*2\r\n{fields}", text(id))
         };
         let (first, second) = (entry("1-0", "{\"seq\":7,\"x\":1}"), entry("1-1", "{\"seq\":1234}"));
         let answer = format!("*1\r\n*2\r\n{}*2\r\n{first}{second}", text("lines"));

@@ -7,6 +7,8 @@
 use std::collections::BTreeMap;
 use std::io;
 
+use crate::messages::line::Part;
+
 /// Bytes that are looked through at a time.
 const STEP: usize = 64 * 1024;
 /// Missing ranges of one file that are remembered, so that an entry that comes late is told from one that comes twice.
@@ -15,31 +17,9 @@ const HOLES_MAX: usize = 10_000;
 /// The bytes of a file: `len` of them from an offset on, or as many as there are.
 pub(super) type Bytes<'a> = dyn FnMut(u64, usize) -> io::Result<Vec<u8>> + 'a;
 
-/// What a record is of its line.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Part {
-    Whole,
-    Cut,
-    Rest,
-    Torn,
-}
-
-impl Part {
-    /// As an entry says it: nothing for a whole line.
-    pub fn read(word: Option<&[u8]>) -> Option<Self> {
-        Some(match word {
-            None => Self::Whole,
-            Some(b"cut") => Self::Cut,
-            Some(b"rest") => Self::Rest,
-            Some(b"torn") => Self::Torn,
-            Some(_) => return None,
-        })
-    }
-
-    /// What follows lies in the same line.
-    fn goes_on(self) -> bool {
-        matches!(self, Self::Cut | Self::Torn)
-    }
+/// Whether what follows lies in the same line.
+fn goes_on(part: Part) -> bool {
+    matches!(part, Part::Cut | Part::Torn)
 }
 
 /// What is wrong with an entry, or with a line that has none.
@@ -161,7 +141,7 @@ impl Judge {
             }
         }
         self.next = record.end;
-        self.inside = part.goes_on();
+        self.inside = goes_on(part);
         self.is_unsure = record.wrong.is_some() && (self.multiline || part == Part::Cut);
         Ok(match record.wrong {
             None => Verdict::Good,
@@ -267,7 +247,7 @@ fn compare(offset: u64, data: &[u8], part: Part, bytes: &mut Bytes<'_>) -> io::R
     let end = offset + data.len() as u64;
     let (wrong, end) = match follows {
         None => (Some(Wrong::Bytes), None),
-        Some(_) if part.goes_on() => (None, Some(end)),
+        Some(_) if goes_on(part) => (None, Some(end)),
         Some([b'\n', ..]) if data.last() != Some(&b'\r') => (None, Some(end + 1)),
         Some([b'\r', b'\n']) => (None, Some(end + 2)),
         Some(_) => (Some(Wrong::End), None),
