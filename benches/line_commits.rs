@@ -100,6 +100,7 @@ async fn commits(lease: &Lease, file: &Bytes, size: usize) -> f64 {
             capacity: 10_000_000,
             lines: batch(file, from, size.min(LINES - from)),
             publish: Some(Publishing { prefix: "logs:".to_owned(), payload: Payload::Bytes }),
+            packed: None,
         };
         let row = Effect::PutRow {
             row: "9c1185a5c5e9fc54-3a1f".to_owned(),

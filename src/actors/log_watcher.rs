@@ -26,7 +26,7 @@ use crate::messages::log_file::LogFile;
 use crate::messages::log_order::WatcherMessage;
 use crate::sources::files::{Batch, Budget, LogFiles};
 use crate::store::effect::{Ack, Commit, Effect};
-use crate::store::lines::{Lines, Publishing};
+use crate::store::lines::{Lines, Packed, Publishing};
 use crate::store::trim::Keep;
 use again::Again;
 use figures::Figures;
@@ -82,11 +82,17 @@ struct Memory {
     /// The files stand where the table says.
     restored: bool,
     /// What is read and not committed yet, in order.
-    ahead: VecDeque<Batch>,
+    ahead: VecDeque<Ready>,
     /// Lines that may stand in the stream already.
     again: Option<Again>,
     /// The last request was a commit, and it would have delivered what waits.
     asked: bool,
+}
+
+/// What is read, and its lines as they travel where that is written down already.
+struct Ready {
+    batch: Batch,
+    packed: Option<Packed>,
 }
 
 /// Batches that are read and not committed: the one under way, and the next.
@@ -158,7 +164,7 @@ impl LogWatcher {
         }
         let wishes = orders.messages.iter().map(|(entry, message)| (*entry, order(*message)));
         state.paused_ms = paused_after(state.paused_ms, wishes);
-        let Some(batch) = self.next(&state).await else {
+        let Some(ready) = self.next(&state).await else {
             if orders.is_empty() {
                 return self.rest().await;
             }
@@ -167,10 +173,10 @@ impl LogWatcher {
         };
         self.unit.point(CrashPoint::AfterDecide).await;
         if let Err(error) = self.make_room().await {
-            self.memory().ahead.push_front(batch);
+            self.memory().ahead.push_front(ready);
             return Err(error);
         }
-        self.settle(batch, state, orders.ack).await
+        self.settle(ready, state, orders.ack).await
     }
 
     /// The orders that wait. After a commit that delivered none, nobody is asked: the next commit would deliver them.
@@ -198,7 +204,7 @@ impl LogWatcher {
     }
 
     /// What is to be committed next: what is in hand after a refusal, else what the files give.
-    async fn next(&self, state: &WatcherState) -> Option<Batch> {
+    async fn next(&self, state: &WatcherState) -> Option<Ready> {
         let ahead = self.memory().ahead.pop_front();
         if ahead.is_some() {
             return ahead;
@@ -208,35 +214,46 @@ impl LogWatcher {
             // The files are looked at all the same: what is rotated meanwhile is held open.
             Some(_) => Budget { lines: 0, bytes: 0 },
         };
-        let batch = self.unit.outside(self.files.next_batch(budget)).await;
+        let ready = self.unit.outside(self.read(budget)).await;
         self.life.figures.look(&self.unit, &self.files);
-        batch
+        ready
+    }
+
+    /// What the files give, written down for its commit.
+    async fn read(&self, budget: Budget) -> Option<Ready> {
+        // After a rewind lines are left out of it that only the commit tells.
+        let packer = self.memory().again.is_none().then(|| self.unit.lease.packer(LINES));
+        let pack =
+            move |batch: &Batch| packer.filter(|_| !batch.lines.is_empty()).map(|packer| packer.pack(&batch.lines));
+        self.files.next_batch(budget, pack).await.map(|(batch, packed)| Ready { batch, packed })
     }
 
     /// Commits a batch, and reads the next meanwhile.
-    async fn settle(&self, mut batch: Batch, mut state: WatcherState, ack: Ack) -> Result<Turn, Error> {
+    async fn settle(&self, ready: Ready, mut state: WatcherState, ack: Ack) -> Result<Turn, Error> {
+        let Ready { mut batch, packed } = ready;
         let read = batch.lines.len();
         let lines = self.new_lines(std::mem::take(&mut batch.lines));
         state.lines += lines.len() as u64;
         state.begun |= batch.begun;
         again::caught_up(&mut state, &batch.records, &batch.gone);
         let (count, bytes) = (lines.len(), lines.iter().map(|line| line.bytes.len()).sum());
-        let commit = Commit { state: Some(state.text()?), ack, effects: self.effects(&batch, lines) };
+        let commit = Commit { state: Some(state.text()?), ack, effects: self.effects(&batch, lines, packed) };
         let ahead = async {
             // Nothing is read ahead of what may not be read at all.
             if state.paused_ms.is_some() || read == 0 || self.memory().ahead.len() + 1 >= AHEAD_MAX {
                 return None;
             }
-            self.files.next_batch(self.plan.budget).await
+            self.read(self.plan.budget).await
         };
         self.unit.point(CrashPoint::AfterApply).await;
         let (committed, ahead) = futures_util::future::join(self.unit.commit(&commit), ahead).await;
         if let Err(error) = committed {
             // If it was done all the same, the next try is told that the tip has moved, and all is read from the table.
-            batch.lines = lines_of(commit);
+            let (lines, packed) = lines_of(commit);
+            batch.lines = lines;
             let mut memory = self.memory();
             memory.ahead.extend(ahead);
-            memory.ahead.push_front(batch);
+            memory.ahead.push_front(Ready { batch, packed });
             return Err(error.into());
         }
         self.files.committed(&batch);
@@ -255,9 +272,9 @@ impl LogWatcher {
         lines
     }
 
-    fn effects(&self, batch: &Batch, lines: Vec<Line>) -> Vec<Effect> {
+    fn effects(&self, batch: &Batch, lines: Vec<Line>, packed: Option<Packed>) -> Vec<Effect> {
         let (output, capacity) = (LINES.to_owned(), self.plan.capacity);
-        let lines = Lines { output, capacity, lines, publish: self.plan.publish.clone() };
+        let lines = Lines { output, capacity, lines, publish: self.plan.publish.clone(), packed };
         let put = |(row, record): &(String, LogFile)| Effect::PutRow {
             row: row.clone(),
             value: record.to_json(),
@@ -287,9 +304,9 @@ impl LogWatcher {
 }
 
 /// The lines of a commit that was refused.
-fn lines_of(commit: Commit) -> Vec<Line> {
+fn lines_of(commit: Commit) -> (Vec<Line>, Option<Packed>) {
     let lines = |effect| match effect {
-        Effect::Lines(lines) => Some(lines.lines),
+        Effect::Lines(lines) => Some((lines.lines, lines.packed)),
         _ => None,
     };
     commit.effects.into_iter().find_map(lines).unwrap_or_default()

@@ -3,11 +3,12 @@
 //! A script that appends copies each line three times more; with native appends the server spends a quarter less on a
 //! line. See `docs/decisions/0011-lines-in-a-transaction.md`.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
 use std::sync::{MutexGuard, PoisonError};
 
-use redis::{Cmd, Value};
+use redis::Value;
 
 use super::effect::{Encoder, bound};
 use super::error::StoreError;
@@ -16,7 +17,8 @@ use super::link::{Told, Transacted, Transaction};
 use super::options::Limits;
 use super::reply::Row;
 use super::script;
-use crate::messages::line::{FileId, Line, Part};
+use crate::messages::line::{FileId, Line, LineId, Part};
+use crate::wire::Request;
 
 /// Most lines of one commit: what bounds the time for which others wait for Redis.
 pub const LINES_MAX: usize = 5000;
@@ -34,6 +36,43 @@ pub struct Lines {
     pub lines: Vec<Line>,
     /// Where they are published, if at all.
     pub publish: Option<Publishing>,
+    /// The same lines as they travel, where that was written down before; else the commit does it.
+    pub packed: Option<Packed>,
+}
+
+/// Lines as the beginning of their transaction. Writing them down takes as long as all else that a node does for a commit,
+/// so it is done for the next one while Redis is busy with one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Packed {
+    key: String,
+    /// The ends of what they were written from.
+    ends: Option<(LineId, LineId)>,
+    request: Request,
+}
+
+/// Writes lines down for one stream, on whichever thread.
+#[derive(Debug, Clone)]
+pub struct Packer {
+    key: String,
+}
+
+impl Packer {
+    /// Writes lines down.
+    pub fn pack(&self, lines: &[Line]) -> Packed {
+        let bytes: usize = lines.iter().map(|line| line.bytes.len() + self.key.len() + APPEND_BYTES).sum();
+        let (mut request, mut labels) = (Transaction::begin(bytes), Labels::default());
+        for line in lines {
+            request.command(&[b"XADD", self.key.as_bytes(), b"*", labels.of(line).as_bytes(), &line.bytes]);
+        }
+        Packed { key: self.key.clone(), ends: ends(lines), request }
+    }
+}
+
+/// What an append takes beside key and line: its label and what frames it.
+const APPEND_BYTES: usize = 96;
+
+fn ends(lines: &[Line]) -> Option<(LineId, LineId)> {
+    Some((lines.first()?.id.clone(), lines.last()?.id.clone()))
 }
 
 /// How lines are published: inside the commit, in their order, only where somebody listens.
@@ -78,6 +117,11 @@ impl Lease {
         self.lock_appended().clone()
     }
 
+    /// Writes lines down for an output of the pipeline, ahead of their commit.
+    pub fn packer(&self, output: &str) -> Packer {
+        Packer { key: self.store().keys.output(&self.unit().pipeline, output) }
+    }
+
     fn lock_appended(&self) -> MutexGuard<'_, Appended> {
         self.appended.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -99,8 +143,15 @@ impl Lease {
     ) -> Result<Answered<'_>, StoreError> {
         let (script, stream) = (&script::COMMIT_LINES, keys.get(3).map_or("", String::as_str));
         let limits = &self.link().options().limits;
-        let transaction = lines.transaction(stream, limits, script.command(true, keys, args))?;
+        lines.check(limits)?;
         self.ask_for_room(lines, stream).await?;
+        let packed = match &lines.packed {
+            Some(packed) if packed.is_of(stream, lines) => Cow::Borrowed(packed),
+            _ => Cow::Owned(Packer { key: stream.to_owned() }.pack(&lines.lines)),
+        };
+        let mut verdict = Request::new();
+        script.write_whole(&mut verdict, keys, args);
+        let transaction = Transaction::new(&packed.request, verdict);
         let answered = self.answered(script.name, self.transact(lines, &transaction, keys, args)).await?;
         self.lock_appended().is_full = answered.row.starts_with("FULL");
         Ok(answered)
@@ -118,7 +169,7 @@ impl Lease {
     async fn transact(
         &self,
         lines: &Lines,
-        transaction: &Transaction,
+        transaction: &Transaction<'_>,
         keys: &[String],
         args: &[Vec<u8>],
     ) -> Result<Told, StoreError> {
@@ -169,19 +220,14 @@ impl Lines {
         self.lines.iter().map(|line| line.bytes.len()).sum()
     }
 
-    /// The appends, and behind them the script that judges them.
-    fn transaction(&self, key: &str, limits: &Limits, script: Cmd) -> Result<Transaction, StoreError> {
+    /// Refuses what is over its bound.
+    fn check(&self, limits: &Limits) -> Result<(), StoreError> {
         if self.lines.len() > LINES_MAX {
             let reason = format!("{} lines in one commit; at most {LINES_MAX}", self.lines.len());
             return Err(StoreError::Unfit(reason));
         }
-        let mut transaction = Transaction::with_capacity(self.lines.len());
-        let mut labels = Labels::default();
-        for line in &self.lines {
-            bound("a line", line.bytes.len(), limits.entry_bytes_max, "mailbox.entry_bytes_max")?;
-            transaction.write(append(key, line, labels.of(line)));
-        }
-        Ok(transaction.close(script))
+        let one = |line: &Line| bound("a line", line.bytes.len(), limits.entry_bytes_max, "mailbox.entry_bytes_max");
+        self.lines.iter().try_for_each(one)
     }
 
     /// What the script must know of them, as it stands there from argument 14 on. `is_heard` hands over the bytes as well
@@ -236,11 +282,12 @@ impl Lines {
     }
 }
 
-/// The append of one line. Sizes are known, so nothing grows.
-fn append(key: &str, line: &Line, label: &str) -> Cmd {
-    let mut cmd = Cmd::with_capacity(5, 16 + key.len() + label.len() + line.bytes.len());
-    cmd.arg("XADD").arg(key).arg("*").arg(label).arg(&line.bytes[..]);
-    cmd
+impl Packed {
+    /// Whether it is these lines, for this stream.
+    fn is_of(&self, key: &str, lines: &Lines) -> bool {
+        // MULTI stands before them.
+        self.key == key && self.request.answers == lines.lines.len() + 1 && self.ends == ends(&lines.lines)
+    }
 }
 
 /// Writes the labels of lines; what names the file stays as long as the file does.

@@ -6,6 +6,8 @@ use std::sync::LazyLock;
 
 use redis::Cmd;
 
+use crate::wire::Request;
+
 /// One script with the digest that `EVALSHA` wants.
 #[derive(Debug)]
 pub struct Script {
@@ -63,6 +65,18 @@ impl Script {
             cmd.arg(arg.as_slice());
         }
         cmd
+    }
+}
+
+impl Script {
+    /// Adds `EVAL` with the text to what is sent.
+    pub(super) fn write_whole(&self, request: &mut Request, keys: &[String], args: &[Vec<u8>]) {
+        request.begin(3 + keys.len() + args.len());
+        request.argument(b"EVAL");
+        request.argument(self.text.as_bytes());
+        request.argument(keys.len().to_string().as_bytes());
+        keys.iter().for_each(|key| request.argument(key.as_bytes()));
+        args.iter().for_each(|arg| request.argument(arg));
     }
 }
 

@@ -234,7 +234,11 @@ impl Line {
         }
     }
 
-    /// The bytes of the next reply. They stay until the next call.
+    /// The next reply as it came. Its bytes stay until the next call.
+    pub async fn bytes(&mut self) -> Result<&[u8], WireError> {
+        self.next(self.timeout).await
+    }
+
     async fn next(&mut self, limit: Duration) -> Result<&[u8], WireError> {
         let (from, to) = self.whole(limit).await?;
         self.at = to;

@@ -1,4 +1,5 @@
-//! Wire: Redis as spoken to servers that are not ours. Replies stay raw bytes, so that an entry is what it was.
+//! Wire: Redis as bytes. To servers that are not ours, whose entries must stay what they were; and to our own for what is
+//! sent by the thousand.
 //!
 //! | file | what it does |
 //! |---|---|
@@ -12,8 +13,9 @@
 //! | `look` | what either end says of a stream, its groups and what they hold |
 //! | `entries` | the entries of an answer, as places in its bytes |
 //!
-//! The store speaks to gapless's own Redis through a library. Here a library would cost what the job is about: it makes
-//! maps of fields (order and doubles are lost) or values of bytes (five copies and four times the CPU, measured).
+//! The store speaks to gapless's own Redis through a library, but for commits of lines. Here a library would cost what the
+//! job is about: it makes maps of fields (order and doubles are lost) or values of bytes (five copies and four times the
+//! CPU, measured).
 
 pub mod entries;
 mod line;
@@ -32,10 +34,10 @@ pub use line::Line;
 pub use lines::{Lines, Nodes};
 pub use open::{Door, Server};
 pub use request::Request;
-pub use scan::Reply;
+pub use scan::{Reply, items};
 pub use slots::{Node, Seat, beside, slot_of};
 
-/// Why a foreign Redis gave no answer, or not the one that was asked for.
+/// Why a Redis gave no answer, or not the one that was asked for.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum WireError {
     /// No connection, a time-out, or a server that is not ready; waiting may cure it.

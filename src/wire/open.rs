@@ -12,18 +12,18 @@ use super::scan::Reply;
 use super::{Request, WireError, tls};
 use crate::config::{HostPort, RedisEnd, Route};
 
-/// The way to one foreign Redis, and how long its steps may take.
+/// The way to one Redis, and how long its steps may take.
 #[derive(Debug, Clone)]
 pub struct Door {
     /// Address, credentials, TLS.
     pub end: RedisEnd,
-    /// `source` or `target`, as the keys of the configuration begin.
+    /// How the keys of the configuration begin that say more of it: `source_`, `target_`, `redis.`.
     pub side: &'static str,
     /// Longest wait for a connection.
     pub connect_timeout: Duration,
     /// Longest wait for the answer to one command.
     pub command_timeout: Duration,
-    /// What the connections call themselves in `CLIENT LIST`.
+    /// What the connections call themselves in `CLIENT LIST`; empty = nothing.
     pub name: String,
     /// One node of the end, where it is a cluster.
     pub shown: Option<String>,
@@ -124,8 +124,10 @@ impl Door {
         if db > 0 {
             line.call(&[b"SELECT", db.to_string().as_bytes()]).await?;
         }
-        // A name is for people; a user without the right goes without.
-        line.all(&Request::of(&[b"CLIENT", b"SETNAME", self.name.as_bytes()])).await?;
+        if !self.name.is_empty() {
+            // A name is for people; a user without the right goes without.
+            line.all(&Request::of(&[b"CLIENT", b"SETNAME", self.name.as_bytes()])).await?;
+        }
         let server = ask(&mut line).await?;
         if server.is_replica && !self.end.allow_replica {
             let reason = "the server is a replica, not a master".to_owned();

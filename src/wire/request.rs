@@ -1,7 +1,7 @@
 //! Request: commands as the bytes that travel, several in one write.
 
 /// Commands on their way out, and how many answers they will have.
-#[derive(Debug, Default, Clone)]
+#[derive(Debug, Default, Clone, PartialEq, Eq)]
 pub struct Request {
     pub(super) bytes: Vec<u8>,
     /// Answers to expect.
@@ -12,6 +12,11 @@ impl Request {
     /// Nothing yet.
     pub fn new() -> Self {
         Self::default()
+    }
+
+    /// Nothing yet, with room for so many bytes.
+    pub fn with_capacity(bytes: usize) -> Self {
+        Self { bytes: Vec::with_capacity(bytes), answers: 0 }
     }
 
     /// One command.

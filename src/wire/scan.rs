@@ -158,6 +158,23 @@ impl Reply {
     }
 }
 
+/// The values of a list, each as its bytes; none of what is no list.
+pub fn items(reply: &[u8]) -> Result<Option<Vec<&[u8]>>, String> {
+    let short = || "a reply that ends too early".to_owned();
+    let (kind, head, mut at) = header(reply, 0)?.ok_or_else(short)?;
+    let Some(count) = usize::try_from(number(head).unwrap_or(-1)).ok().filter(|_| kind == b'*') else {
+        return Ok(None);
+    };
+    // The count is the server's word: memory grows only with values that are there.
+    let mut items = Vec::with_capacity(count.min(8192));
+    for _ in 0..count {
+        let end = Scanner::at(at).end(reply)?.ok_or_else(short)?;
+        items.push(&reply[at..end]);
+        at = end;
+    }
+    Ok(Some(items))
+}
+
 fn read_at(bytes: &[u8], at: &mut usize, depth: usize) -> Result<Reply, String> {
     let short = || "a reply that ends too early".to_owned();
     let (kind, head, next) = header(bytes, *at)?.ok_or_else(short)?;
@@ -203,6 +220,12 @@ mod tests {
         }
         assert_eq!(scanner.end(reply), Ok(Some(whole)));
         let values = Reply::read(&reply[..whole]).expect("a reply");
+        let inside = items(&reply[..whole]).expect("a reply").expect("a list");
+        assert_eq!(inside, [b"$2\r\na\r\r\n".as_slice(), b"*2\r\n:-5\r\n$-1\r\n", b"-ERR no\r\n"]);
+        assert!(items(&reply[..whole - 1]).is_err());
+        for other in [b"*-1\r\n".as_slice(), b"-ERR no\r\n", b"$1\r\n*\r\n"] {
+            assert_eq!(items(other), Ok(None));
+        }
         let inner = Reply::List(vec![Reply::Int(-5), Reply::Nil]);
         assert_eq!(values, Reply::List(vec![Reply::Bytes(b"a\r".to_vec()), inner, Reply::Error("ERR no".to_owned())]));
     }
@@ -222,6 +245,7 @@ mod tests {
             Just(b'*'), Just(b'$'), Just(b'\r'), Just(b'\n'), Just(b'1'), Just(b'-'), any::<u8>()], 0..60)) {
             let _ = Scanner::at(0).end(&bytes);
             let _ = Reply::read(&bytes);
+            let _ = items(&bytes);
         }
     }
 }

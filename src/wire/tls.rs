@@ -51,23 +51,25 @@ fn certificates(file: &std::path::Path) -> Result<Vec<CertificateDer<'static>>, 
     CertificateDer::pem_file_iter(file).map_err(fault)?.collect::<Result<_, _>>().map_err(fault)
 }
 
-/// What went wrong, and which key of the configuration mends it; `end` is `source` or `target`, as the keys begin.
+/// What went wrong, and which key of the configuration mends it; `end` is how those keys begin.
 pub(super) fn explained(words: &str, end: &str) -> String {
+    // `redis.url`, `source`, `target`.
+    let address = if end.ends_with('.') { format!("{end}url") } else { end.trim_end_matches('_').to_owned() };
     let says = |what: &str| words.contains(what);
     let remedy = if says("UnknownIssuer") {
-        format!("its authority is not trusted: {end}_tls_ca_file names the PEM file of who signed it")
+        format!("its authority is not trusted: {end}tls_ca_file names the PEM file of who signed it")
     } else if says("NotValidForName") || says("not valid for name") {
-        format!("the certificate is another host's: use a name that it holds in `{end}`")
+        format!("the certificate is another host's: use a name that it holds in `{address}`")
     } else if says("certificate expired") || says("NotValidYet") || says("not valid yet") {
         "renew it, or correct the clock".to_owned()
     } else if says("CertificateRequired") {
-        format!("it asks for our certificate: {end}_tls_cert_file and {end}_tls_key_file")
+        format!("it asks for our certificate: {end}tls_cert_file and {end}tls_key_file")
     } else if says("received fatal alert")
         && (says("UnknownCA") || says("BadCertificate") || says("CertificateUnknown"))
     {
-        format!("it does not trust our certificate: let its authority sign the one in {end}_tls_cert_file")
+        format!("it does not trust our certificate: let its authority sign the one in {end}tls_cert_file")
     } else if says("InvalidContentType") || says("no TLS within") {
-        format!("it may speak no TLS on this port: write redis:// in `{end}`, or its TLS port")
+        format!("it may speak no TLS on this port: write redis:// in `{address}`, or its TLS port")
     } else {
         return words.to_owned();
     };

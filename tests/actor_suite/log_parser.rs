@@ -72,7 +72,7 @@ impl Subject for LogParserSubject {
         let lease = lease.expect("a free unit");
         let lines = (self.written + 1..=self.written + units).map(line).collect();
         self.written += units;
-        let lines = Effect::Lines(Lines { output: "lines".to_owned(), capacity: 0, lines, publish: None });
+        let lines = Effect::Lines(Lines { output: "lines".to_owned(), lines, ..Lines::default() });
         lease.commit(&Commit { effects: vec![lines, record()], ..Commit::default() }).await.expect("committed");
         lease.release().await.expect("released");
     }

@@ -27,7 +27,7 @@ pub fn line(n: u64) -> Line {
 }
 
 pub fn lines(numbers: std::ops::Range<u64>) -> Lines {
-    Lines { output: "lines".to_owned(), capacity: 0, lines: numbers.map(line).collect(), publish: None }
+    Lines { output: "lines".to_owned(), lines: numbers.map(line).collect(), ..Lines::default() }
 }
 
 /// Appends lines and moves the state and the file's row behind them.

@@ -9,6 +9,7 @@ use gapless::store::link::{Class, Health, Link, Patience};
 use gapless::store::options::StoreOptions;
 use gapless::store::status::round_trip;
 
+use crate::lines::{offsets, turn};
 use crate::support::proxy::Proxy;
 use crate::support::redis::RedisServer;
 use crate::support::sentinel::{Fleet, MASTER};
@@ -17,6 +18,7 @@ use crate::support::wait;
 use crate::world::{LONG_LEASE, World, append, options};
 
 use gapless::store::effect::Commit;
+use gapless::store::lease::Committed;
 
 /// A link with little patience: what cannot work is to be told soon.
 fn impatient(options: StoreOptions) -> Link {
@@ -36,6 +38,15 @@ async fn reason(link: &Link) -> String {
     }
 }
 
+/// Lines have connections of their own, which must find the same way.
+async fn lines_pass(world: &World) {
+    let lease = world.acquire("watcher").await.expect("a free unit");
+    for numbers in [0..300, 300..310] {
+        assert_eq!(lease.commit(&turn(numbers)).await, Ok(Committed::Now));
+    }
+    assert_eq!(offsets(world).await, Vec::from_iter(0..310));
+}
+
 #[actix_rt::test]
 async fn tls_trusts_the_named_authority_and_the_named_host() {
     let (ours, theirs) = (Authority::new(), Authority::new());
@@ -48,6 +59,7 @@ async fn tls_trusts_the_named_authority_and_the_named_host() {
     let commit = Commit { effects: vec![append("out", &[1])], ..Commit::default() };
     lease.commit(&commit).await.expect("a commit over TLS");
     assert_eq!(world.output("out").await, [1]);
+    lines_pass(&world).await;
     let url = |host: &str| format!("rediss://{host}:{}/", server.tls_port);
     for (link, words) in [
         (with_tls(&url("localhost"), trusting(&theirs)), "UnknownIssuer; name the authority that signed it"),
@@ -103,6 +115,11 @@ async fn a_socket_file_leads_to_redis_and_its_database() {
     }
     let keys = server.text(&["INFO", "keyspace"]);
     assert!(keys.contains("db0:keys=1,") && keys.contains("db3:keys=1,"), "{keys}");
+    let world =
+        World::through(server, impatient(options(&format!("unix://{}?db=3", socket.display()), LONG_LEASE))).await;
+    lines_pass(&world).await;
+    let keys = world.server.text(&["INFO", "keyspace"]);
+    assert!(keys.contains("db0:keys=1,"), "all that a node writes is in its database: {keys}");
     let gone = impatient(options("unix:///nowhere/redis.sock", LONG_LEASE));
     assert!(reason(&gone).await.contains("No such file"));
 }
@@ -128,6 +145,32 @@ async fn an_acl_user_is_let_in_by_its_own_password_alone() {
     assert!(refused.to_string().contains("`gapless doctor` prints the rights"), "{refused}");
 }
 
+/// A user who may not ask what the server is learns of it by trying; the lines of two units pass side by side, over no more
+/// connections than that.
+#[actix_rt::test]
+async fn lines_of_several_units_pass_under_a_user_of_few_rights_over_connections_that_are_kept() {
+    let server = RedisServer::start();
+    let rights =
+        ["ACL", "SETUSER", "node", "on", ">p@ss", "~t:*", "~gapless:*", "&*", "+@all", "-info", "-role", "-client"];
+    server.command(&rights);
+    let url = format!("redis://node:p%40ss@127.0.0.1:{}", server.port);
+    let world = World::through(server, impatient(options(&url, LONG_LEASE))).await;
+    let [one, two] = ["watcher", "other"].map(|actor| world.acquire(actor));
+    let (one, two) = (one.await.expect("a free unit"), two.await.expect("a free unit"));
+    for n in 0..20 {
+        let (first, second) = (turn(20 * n..20 * n + 10), turn(20 * n + 10..20 * n + 20));
+        let (first, second) = tokio::join!(one.commit(&first), two.commit(&second));
+        assert_eq!((first, second), (Ok(Committed::Now), Ok(Committed::Now)));
+    }
+    let mut stored = offsets(&world).await;
+    stored.sort_unstable();
+    assert_eq!(stored, Vec::from_iter(0..400));
+    let opened = world.link.health().connects_total.load(std::sync::atomic::Ordering::Relaxed);
+    assert_eq!(opened, 3, "one for everything, and one for each unit that appends lines");
+    let refused = format!("{:?}", world.server.command(&["ACL", "LOG"]));
+    assert!(refused.contains("role") && !refused.contains("setname"), "nothing is tried that is not needed: {refused}");
+}
+
 #[actix_rt::test]
 async fn sentinels_lead_to_the_master_even_if_some_are_dead_or_lie() {
     let mut fleet = Fleet::start(1, &[]).await;
@@ -143,6 +186,8 @@ async fn sentinels_lead_to_the_master_even_if_some_are_dead_or_lie() {
     let link = impatient(options(&fleet.url(), LONG_LEASE));
     link.call("SET", redis::cmd("SET").arg("a").arg("2")).await.expect("the third sentinel knows");
     assert_eq!(fleet.servers[0].text(&["GET", "a"]), "2");
+    let world = World::through(RedisServer::start(), link).await;
+    lines_pass(&world).await;
     let nobody = impatient(options(&fleet.url().replace("/main", "/other"), LONG_LEASE));
     assert!(reason(&nobody).await.contains("it knows no master `other`"));
 }

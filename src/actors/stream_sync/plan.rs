@@ -29,12 +29,12 @@ pub struct SyncPlan {
 impl SyncPlan {
     /// The way to the source.
     pub fn source(&self) -> Door {
-        self.door(&self.settings.source, "source")
+        self.door(&self.settings.source, "source_")
     }
 
     /// The way to the target.
     pub fn target(&self) -> Door {
-        self.door(&self.settings.target, "target")
+        self.door(&self.settings.target, "target_")
     }
 
     fn door(&self, end: &RedisEnd, side: &'static str) -> Door {

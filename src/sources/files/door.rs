@@ -49,11 +49,17 @@ impl LogFiles {
         self.run(move |tails, now| tails.restore(records, begun, now)).await;
     }
 
-    /// [`Tails::look`], then [`Tails::next_batch`].
-    pub async fn next_batch(&self, budget: Budget) -> Option<Batch> {
+    /// [`Tails::look`], then [`Tails::next_batch`]; and what `also` makes of it, off the caller's thread too.
+    pub async fn next_batch<T: Send + 'static>(
+        &self,
+        budget: Budget,
+        also: impl FnOnce(&Batch) -> T + Send + 'static,
+    ) -> Option<(Batch, T)> {
         let read = move |tails: &mut Tails, now| {
             tails.look(now);
-            tails.next_batch(budget, now)
+            let batch = tails.next_batch(budget, now)?;
+            let made = also(&batch);
+            Some((batch, made))
         };
         self.run(read).await
     }

@@ -12,10 +12,10 @@ use redis::{
 
 use super::health::Health;
 use super::{Class, Failure, judge, wrong_password};
-use crate::config::{HostPort, RedisUrl, Route};
+use crate::config::{HostPort, RedisEnd, RedisUrl, Route, Secret};
 use crate::store::error::StoreError;
 use crate::store::managed::Managed;
-use crate::store::options::{Place, StoreOptions};
+use crate::store::options::{self, StoreOptions};
 use crate::store::reply;
 
 /// An open connection to a master.
@@ -23,12 +23,22 @@ pub(super) struct Opened {
     pub(super) connection: MultiplexedConnection,
     /// The home that it belongs to.
     pub(super) home: u64,
+    /// Where it leads.
+    pub(super) place: Arc<Place>,
+}
+
+/// The server that a connection has found, for others beside it.
+#[derive(Debug, Clone)]
+pub(super) struct Place {
+    pub(super) end: RedisEnd,
+    /// For people, and as the name of the history where the server does not say it.
+    pub(super) shown: String,
 }
 
 /// Opens a connection of this class.
 pub(super) async fn open(options: &StoreOptions, health: &Health, class: Class) -> Result<Opened, Failure> {
     match &options.place {
-        Place::Managed(managed) => {
+        options::Place::Managed(managed) => {
             let url = locate(managed.clone()).await.map_err(passing)?;
             let url = RedisUrl::parse(&url).map_err(passing)?;
             let credentials = Credentials {
@@ -37,7 +47,7 @@ pub(super) async fn open(options: &StoreOptions, health: &Health, class: Class) 
             };
             direct(options, health, class, &url, &url.route, &credentials).await
         }
-        Place::Server(url) => {
+        options::Place::Server(url) => {
             let credentials = Credentials { username: options.username.clone(), password: options.password.clone() };
             match &url.route {
                 Route::Tcp(_) | Route::Unix(_) => direct(options, health, class, url, &url.route, &credentials).await,
@@ -162,7 +172,7 @@ pub(super) async fn sentinel_call(
 }
 
 /// What a connection of this class is given for one answer.
-fn response_timeout(options: &StoreOptions, class: Class) -> Duration {
+pub(super) fn response_timeout(options: &StoreOptions, class: Class) -> Duration {
     match class {
         Class::Command => options.command_timeout,
         Class::Lease => options.lease_timeout,
@@ -207,7 +217,19 @@ async fn direct(
     };
     let history = history(&mut connection).await?.unwrap_or_else(|| shown.clone());
     connection.set_response_timeout(response_timeout(options, class));
-    Ok(Opened { connection, home: health.settle(&history, &shown) })
+    let home = health.settle(&history, &shown);
+    let mut url = url.clone();
+    url.route = route.clone();
+    let end = RedisEnd {
+        url,
+        username: credentials.username.clone(),
+        password: credentials.password.as_deref().map(Secret::new),
+        sentinel_username: None,
+        sentinel_password: None,
+        tls: options.tls.clone(),
+        allow_replica: false,
+    };
+    Ok(Opened { connection, home, place: Arc::new(Place { end, shown }) })
 }
 
 /// A replica would take reads and refuse writes; it is as good as away.

@@ -7,6 +7,7 @@
 //! | `retry` | the pauses between two tries |
 //! | `confirm` | waits until replicas, or the disk, have what was committed |
 //! | `transact` | a transaction whose last command judges it |
+//! | `raw` | connections that take bytes as they are, for transactions |
 //! | `sentinels` | what people ask Sentinels |
 //!
 //! Every request made through a [`Link`] is idempotent (a repeat of a fenced script answers `DUP`, a repeat of a
@@ -16,6 +17,7 @@
 mod confirm;
 mod connect;
 mod health;
+mod raw;
 mod retry;
 pub mod sentinels;
 mod transact;
@@ -34,6 +36,8 @@ use super::error::StoreError;
 use super::options::StoreOptions;
 use super::script::Script;
 use confirm::Confirmer;
+use connect::Place;
+use raw::Spare;
 use retry::Retry;
 pub(super) use transact::{Transacted, Transaction};
 
@@ -75,6 +79,8 @@ struct Inner {
     slot: Mutex<Slot>,
     /// Made where commits are confirmed.
     confirmer: OnceLock<Confirmer>,
+    /// For transactions.
+    raw: Spare,
 }
 
 #[derive(Default)]
@@ -84,8 +90,8 @@ struct Slot {
     /// The home that it was opened in.
     home: u64,
     connection: Option<MultiplexedConnection>,
-    /// It was seen that this user may send transactions.
-    may_transact: bool,
+    /// Where it leads.
+    place: Option<Arc<Place>>,
 }
 
 /// The answer to a script, and how it came about.
@@ -122,6 +128,7 @@ impl Link {
                 waiting: AtomicU32::new(0),
                 slot: Mutex::default(),
                 confirmer: OnceLock::new(),
+                raw: Spare::default(),
             }),
         }
     }
@@ -223,25 +230,33 @@ impl Link {
     /// Waits for one answer on the connection `generation` of `home`.
     async fn answer<T>(
         &self,
-        (generation, home): (u64, u64),
+        at: (u64, u64),
         name: &str,
         answer: impl Future<Output = Result<T, RedisError>>,
     ) -> Result<T, Failure> {
+        match self.while_at_home(at, std::pin::pin!(answer)).await? {
+            Ok(value) => Ok(value),
+            Err(error) => Err(self.failed(&error, at, name).await),
+        }
+    }
+
+    /// Waits for an answer as long as it comes from where the other connections are.
+    async fn while_at_home<T>(
+        &self,
+        (generation, home): (u64, u64),
+        answer: impl Future<Output = T>,
+    ) -> Result<T, Failure> {
         let mut homes = self.inner.health.homes();
         let moved = async { drop(homes.wait_for(|now| *now != home).await) };
-        let answer = tokio::select! {
+        tokio::select! {
             biased;
-            answer = answer => answer,
+            answer = answer => Ok(answer),
             // Its outcome is unknown, as after a cut connection.
             () = moved => {
                 self.forget(generation).await;
                 let reason = "another connection has found the master elsewhere".to_owned();
-                return Err(Failure::Passing { reason, dropped: true });
+                Err(Failure::Passing { reason, dropped: true })
             }
-        };
-        match answer {
-            Ok(value) => Ok(value),
-            Err(error) => Err(self.failed(&error, (generation, home), name).await),
         }
     }
 
@@ -278,7 +293,7 @@ impl Link {
         slot.generation += 1;
         slot.home = opened.home;
         slot.connection = Some(opened.connection.clone());
-        slot.may_transact = false;
+        slot.place = Some(opened.place);
         Ok((opened.connection, slot.generation, slot.home))
     }
 }

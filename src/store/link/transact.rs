@@ -3,36 +3,34 @@
 //! The script travels as text. By its digest a server that does not know it would refuse it inside of EXEC, where
 //! nothing else is stopped: the writes would stay and the verdict be missing.
 
-use redis::{Cmd, Pipeline, RedisError, Value};
+use redis::{RedisError, Value};
 
+use super::raw::{Raw, wire_failure};
 use super::retry::Retry;
 use super::{Failure, Link, Told, judge};
 use crate::store::error::StoreError;
+use crate::wire::{Line, Request, WireError, items};
 
 /// Commands between MULTI and EXEC, of which the last judges the others. Sent verbatim as often as needed.
-pub(in crate::store) struct Transaction {
-    /// MULTI and EXEC stand in it as commands: what the crate sends by itself hides why one was refused.
-    pipeline: Pipeline,
+pub(in crate::store) struct Transaction<'a> {
+    /// MULTI, and the writes.
+    writes: &'a Request,
+    /// The script that judges, and EXEC.
+    verdict: Request,
 }
 
-impl Transaction {
-    /// One with room for so many writes.
-    pub(in crate::store) fn with_capacity(writes: usize) -> Self {
-        let mut pipeline = Pipeline::with_capacity(writes + 3);
-        pipeline.add_command(redis::cmd("MULTI"));
-        Self { pipeline }
+impl<'a> Transaction<'a> {
+    /// The beginning of what [`Transaction::new`] takes, with room for so many bytes.
+    pub(in crate::store) fn begin(bytes: usize) -> Request {
+        let mut request = Request::with_capacity(bytes);
+        request.command(&[b"MULTI"]);
+        request
     }
 
-    /// One more write.
-    pub(in crate::store) fn write(&mut self, cmd: Cmd) {
-        self.pipeline.add_command(cmd);
-    }
-
-    /// The script that judges; the last command.
-    pub(in crate::store) fn close(mut self, script: Cmd) -> Self {
-        self.pipeline.add_command(script);
-        self.pipeline.add_command(redis::cmd("EXEC"));
-        self
+    /// Writes behind a [`begin`](Transaction::begin), and the script that judges them.
+    pub(in crate::store) fn new(writes: &'a Request, mut script: Request) -> Self {
+        script.command(&[b"EXEC"]);
+        Self { writes, verdict: script }
     }
 }
 
@@ -60,7 +58,7 @@ impl Link {
     pub(in crate::store) async fn transact(
         &self,
         name: &'static str,
-        transaction: &Transaction,
+        transaction: &Transaction<'_>,
     ) -> Result<Transacted, StoreError> {
         let mut retry = Retry::new(&self.inner);
         loop {
@@ -80,67 +78,90 @@ impl Link {
         }
     }
 
-    async fn transact_once(&self, name: &str, transaction: &Transaction) -> Result<(Verdict, u64), Failure> {
-        let (mut connection, generation, home) = self.connection().await?;
-        if !self.may_transact(generation).await {
+    async fn transact_once(&self, name: &str, transaction: &Transaction<'_>) -> Result<(Verdict, u64), Failure> {
+        let mut raw = self.raw().await?;
+        if !raw.may_transact {
             // Where MULTI alone is refused what follows would be done at once, and seen before it is judged.
-            let empty = Transaction::with_capacity(0).close(redis::cmd("PING")).pipeline;
-            let tried = async { first_fault(connection.send_packed_commands(&empty, 0, empty.len()).await?) };
-            self.answer((generation, home), name, tried).await?;
-            self.remember_may_transact(generation).await;
+            let (writes, script) = (Transaction::begin(0), Request::of(&[b"PING"]));
+            self.exchange(&mut raw, name, &Transaction::new(&writes, script)).await?;
+            raw.may_transact = true;
         }
-        let pipeline = &transaction.pipeline;
-        let answers = connection.send_packed_commands(pipeline, 0, pipeline.len());
-        let answers = self.answer((generation, home), name, answers).await?;
-        let verdict = match verdict(answers) {
-            Ok(verdict) => verdict,
-            Err(error) => return Err(self.failed(&error, (generation, home), name).await),
-        };
+        let verdict = self.exchange(&mut raw, name, transaction).await?;
+        let home = raw.at.1;
+        self.keep(raw);
         self.inner.health.set_down(false, &self.inner.options.address(), "");
         Ok((verdict, home))
     }
 
-    async fn may_transact(&self, generation: u64) -> bool {
-        let slot = self.inner.slot.lock().await;
-        slot.generation == generation && slot.may_transact
-    }
-
-    async fn remember_may_transact(&self, generation: u64) {
-        let mut slot = self.inner.slot.lock().await;
-        slot.may_transact |= slot.generation == generation;
+    async fn exchange(&self, raw: &mut Raw, name: &str, transaction: &Transaction<'_>) -> Result<Verdict, Failure> {
+        let at = raw.at;
+        let answer = self.while_at_home(at, exchange(&mut raw.line, transaction)).await?;
+        match answer.map_err(|error| wire_failure(error, name))? {
+            Ok(verdict) => Ok(verdict),
+            Err(error) => Err(self.failed(&error, at, name).await),
+        }
     }
 }
 
-fn first_fault(answers: Vec<Value>) -> Result<(), RedisError> {
-    let fault = answers.into_iter().find_map(|answer| match answer {
-        Value::ServerError(error) => Some(RedisError::from(error)),
-        _ => None,
-    });
-    fault.map_or(Ok(()), Err)
+async fn exchange(line: &mut Line, transaction: &Transaction<'_>) -> Result<Result<Verdict, RedisError>, WireError> {
+    line.send(transaction.writes).await?;
+    line.send(&transaction.verdict).await?;
+    let refusal = line.queued(transaction.writes.answers + transaction.verdict.answers - 1).await?;
+    let judged = verdict(refusal, line.bytes().await?);
+    judged.map_err(|reason| line.nonsense(&reason))
 }
 
-/// What the answers to MULTI, the writes, the script and EXEC say.
-fn verdict(mut answers: Vec<Value>) -> Result<Verdict, RedisError> {
-    let mut answers = match answers.pop() {
-        Some(Value::Array(answers)) => answers,
+/// What the first refusal to queue a command, if there was one, and the answer to EXEC say.
+fn verdict(refusal: Option<String>, exec: &[u8]) -> Result<Result<Verdict, RedisError>, String> {
+    let Some(answers) = items(exec)? else {
         // Refused as a whole: one of the commands was, and says why; else EXEC itself.
-        Some(exec) => {
-            answers.push(exec);
-            first_fault(answers)?;
-            return Err(unreadable());
-        }
-        None => return Err(unreadable()),
+        let refused = match refusal {
+            Some(words) => value(format!("-{words}\r\n").as_bytes())?,
+            None => value(exec)?,
+        };
+        return match refused {
+            Value::ServerError(error) => Ok(Err(error.into())),
+            _ => Err("the answer to a transaction is no list".to_owned()),
+        };
     };
-    match answers.pop() {
-        Some(Value::ServerError(error)) if answers.iter().any(|answer| !matches!(answer, Value::ServerError(_))) => {
-            Ok(Verdict::Stranded(answers, error.into()))
+    let Some((script, writes)) = answers.split_last() else { return Err("a transaction without answers".to_owned()) };
+    match value(script)? {
+        Value::ServerError(error) if writes.iter().any(|answer| !answer.starts_with(b"-")) => {
+            let writes = writes.iter().map(|answer| value(answer)).collect::<Result<_, _>>()?;
+            Ok(Ok(Verdict::Stranded(writes, error.into())))
         }
-        Some(Value::ServerError(error)) => Err(error.into()),
-        Some(value) => Ok(Verdict::Answer(value)),
-        None => Err(unreadable()),
+        Value::ServerError(error) => Ok(Err(error.into())),
+        answer => Ok(Ok(Verdict::Answer(answer))),
     }
 }
 
-fn unreadable() -> RedisError {
-    RedisError::from((redis::ErrorKind::UnexpectedReturnType, "the answer to a transaction cannot be read"))
+/// A whole reply as the library reads it.
+fn value(reply: &[u8]) -> Result<Value, String> {
+    redis::parse_redis_value(reply).map_err(|error| error.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn told(refusal: Option<&str>, exec: &str) -> String {
+        match verdict(refusal.map(str::to_owned), exec.as_bytes()) {
+            Ok(Ok(Verdict::Answer(value))) => format!("answer {value:?}"),
+            Ok(Ok(Verdict::Stranded(answers, error))) => format!("{} stranded: {:?}", answers.len(), error.code()),
+            Ok(Err(error)) => format!("refused: {:?} {:?}", error.code(), error.detail()),
+            Err(reason) => reason,
+        }
+    }
+
+    #[test]
+    fn the_last_answer_judges_those_before_it() {
+        assert_eq!(told(None, "*2\r\n$3\r\n1-1\r\n*1\r\n$2\r\nOK\r\n"), "answer array([bulk-string('\"OK\"')])");
+        assert_eq!(told(None, "*2\r\n$3\r\n1-1\r\n-NOPERM no\r\n"), "1 stranded: Some(\"NOPERM\")");
+        assert_eq!(told(None, "*2\r\n-WRONGTYPE x\r\n-ERR no\r\n"), "refused: Some(\"ERR\") Some(\"no\")");
+        assert_eq!(told(Some("OOM no memory"), "-EXECABORT x\r\n"), "refused: Some(\"OOM\") Some(\"no memory\")");
+        assert_eq!(told(None, "-EXECABORT x\r\n"), "refused: Some(\"EXECABORT\") Some(\"x\")");
+        for nonsense in ["*-1\r\n", "*0\r\n", "+OK\r\n", "*2\r\n:1\r\n"] {
+            assert!(verdict(None, nonsense.as_bytes()).is_err(), "{nonsense}");
+        }
+    }
 }
