@@ -40,8 +40,8 @@ pub struct Lines {
     pub packed: Option<Packed>,
 }
 
-/// Lines as the beginning of their transaction. Writing them down takes as long as all else that a node does for a commit,
-/// so it is done for the next one while Redis is busy with one.
+/// Lines as the beginning of their transaction, for one stream. Whoever reads ahead has it made while Redis is busy with the
+/// commit before, which would wait for it otherwise.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Packed {
     key: String,
