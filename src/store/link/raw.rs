@@ -76,8 +76,31 @@ impl Link {
 pub(super) fn wire_failure(error: WireError, command: &str) -> Failure {
     match error {
         WireError::Away { reason, .. } | WireError::Moving { reason, .. } => Failure::Passing { reason, dropped: true },
-        WireError::Shut { reason, .. } => Failure::Final(wrong_password(reason)),
+        WireError::Shut { reason, .. } if reason.starts_with("NOAUTH") || reason.starts_with("WRONGPASS") => {
+            Failure::Final(wrong_password(reason))
+        }
+        // Too many clients: that passes.
+        WireError::Shut { reason, .. } => Failure::Passing { reason, dropped: true },
         WireError::Refused { command, reason, .. } => Failure::Final(StoreError::Refused { command, reason }),
         WireError::Nonsense { reason, .. } => Failure::Final(StoreError::Protocol(format!("{command}: {reason}"))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_waiting_does_not_cure_is_given_up() {
+        let address = "127.0.0.1:6379".to_owned();
+        let shut = |words: &str| WireError::Shut { address: address.clone(), reason: words.to_owned() };
+        let away = WireError::Away { address: address.clone(), reason: "the connection was closed".to_owned() };
+        for passing in [shut("ERR max number of clients reached"), away] {
+            assert!(matches!(wire_failure(passing, "commit"), Failure::Passing { dropped: true, .. }));
+        }
+        let nonsense = WireError::Nonsense { address: address.clone(), reason: "x".to_owned() };
+        for last in [shut("WRONGPASS invalid username-password pair"), shut("NOAUTH no"), nonsense] {
+            assert!(matches!(wire_failure(last, "commit"), Failure::Final(_)));
+        }
     }
 }
