@@ -30,7 +30,7 @@ check: ## Format, lints and documentation, each without a warning
 	cargo clippy --all-targets -- -D warnings
 	RUSTDOCFLAGS="-D warnings" cargo doc --no-deps
 
-chaos: ## Long runs with kills, pauses and cut connections, and the exhaustive models (half an hour)
+chaos: ## Long runs with kills, pauses and cut connections, and the exhaustive models (an hour or more)
 	scripts/install-tools.sh redis anvil
 	export GAPLESS_ANVIL="$(ANVIL)" GAPLESS_CHAOS=long; \
 	cargo test --profile demo --features failpoints --test chaos -- --nocapture --test-threads=1; \
