@@ -107,6 +107,8 @@ impl Nodes {
             };
             good &= status.is_some_and(|status| status.success());
         }
+        // Nobody needs it any more, and with the folder what says its number goes too.
+        kill_redis(&self.folder.join("redis/pid"));
         good
     }
 }
