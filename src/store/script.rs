@@ -66,9 +66,7 @@ impl Script {
         }
         cmd
     }
-}
 
-impl Script {
     /// Adds `EVAL` with the text to what is sent.
     pub(super) fn write_whole(&self, request: &mut Request, keys: &[String], args: &[Vec<u8>]) {
         request.begin(3 + keys.len() + args.len());

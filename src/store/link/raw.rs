@@ -59,7 +59,10 @@ impl Link {
         };
         let opened = self.while_at_home(at, door.open(door.end.url.db)).await?;
         health.connects_total.fetch_add(1, Ordering::Relaxed);
-        let (line, server) = opened.map_err(|error| wire_failure(error, "a connection"))?;
+        let (line, server) = match opened {
+            Ok(opened) => opened,
+            Err(error) => return Err(self.raw_failed(error, at, "a connection").await),
+        };
         let history = match (server.run_id.as_str(), server.replid.as_str()) {
             ("", "") => place.shown.clone(),
             (run, line_of_writes) => format!("{run}/{line_of_writes}"),
@@ -70,10 +73,19 @@ impl Link {
         }
         Ok(Raw { line, at, may_transact: false })
     }
+
+    /// What an error says. Where the server is out of reach the library's connection is of no more use either: the next one
+    /// asks anew who the master is.
+    pub(super) async fn raw_failed(&self, error: WireError, at: (u64, u64), command: &str) -> Failure {
+        if matches!(error, WireError::Away { .. }) {
+            self.forget(at.0).await;
+        }
+        wire_failure(error, command)
+    }
 }
 
 /// What an error says: wait, or give up.
-pub(super) fn wire_failure(error: WireError, command: &str) -> Failure {
+fn wire_failure(error: WireError, command: &str) -> Failure {
     match error {
         WireError::Away { reason, .. } | WireError::Moving { reason, .. } => Failure::Passing { reason, dropped: true },
         WireError::Shut { reason, .. } if reason.starts_with("NOAUTH") || reason.starts_with("WRONGPASS") => {

@@ -5,7 +5,7 @@
 
 use redis::{RedisError, Value};
 
-use super::raw::{Raw, wire_failure};
+use super::raw::Raw;
 use super::retry::Retry;
 use super::{Failure, Link, Told, judge};
 use crate::store::error::StoreError;
@@ -96,9 +96,10 @@ impl Link {
     async fn exchange(&self, raw: &mut Raw, name: &str, transaction: &Transaction<'_>) -> Result<Verdict, Failure> {
         let at = raw.at;
         let answer = self.while_at_home(at, exchange(&mut raw.line, transaction)).await?;
-        match answer.map_err(|error| wire_failure(error, name))? {
-            Ok(verdict) => Ok(verdict),
-            Err(error) => Err(self.failed(&error, at, name).await),
+        match answer {
+            Ok(Ok(verdict)) => Ok(verdict),
+            Ok(Err(error)) => Err(self.failed(&error, at, name).await),
+            Err(error) => Err(self.raw_failed(error, at, name).await),
         }
     }
 }
